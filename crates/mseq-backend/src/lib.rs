@@ -1,0 +1,1 @@
+//! The Backend trait: one argument struct per op, with its shape checks.

@@ -1,0 +1,23 @@
+//! Shared nouns of mamba-seq: records, windows, rows, element types, devices. No I/O, no threads.
+//!
+//! Everything here is plain data that two or more stages hand to each other:
+//!
+//! ```text
+//! source ──Item──> engine ──RowBlock──> sink
+//! ```
+//!
+//! Coordinates are 0-based and half-open, in bases of the record, always `u64`.
+
+mod device;
+mod dtype;
+mod item;
+mod row;
+mod span;
+mod window;
+
+pub use device::{DeviceSpec, ParseDeviceError};
+pub use dtype::{EmbeddingDType, ListType, WeightDType};
+pub use item::{Item, RecordHead, RecordTail, SequenceFormat};
+pub use row::{RowBlock, RowKey, Strand};
+pub use span::Span;
+pub use window::{Layer, ParseWindowError, Pool, Stride, WindowLength, Windows};

@@ -1,0 +1,87 @@
+use std::fmt;
+use std::sync::Arc;
+
+/// Which strand of the record a row describes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Strand {
+    /// As the file gives it.
+    Forward,
+    /// Its reverse complement; coordinates stay those of the forward strand.
+    Reverse,
+    /// Both together (combined strands), or a signal without strands.
+    Both,
+}
+
+impl Strand {
+    /// `+`, `-` or `.`, as in GFF and BED.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Strand::Forward => "+",
+            Strand::Reverse => "-",
+            Strand::Both => ".",
+        }
+    }
+}
+
+impl fmt::Display for Strand {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Everything of an output row but its numbers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RowKey {
+    /// The input as the user named it.
+    pub source: Arc<str>,
+    /// Record id.
+    pub record: Arc<str>,
+    /// 0-based position of the record in the whole input.
+    pub record_index: u64,
+    /// First base of the row, 0-based.
+    pub start: u64,
+    /// One past the last base of the row.
+    pub end: u64,
+    /// Strand.
+    pub strand: Strand,
+}
+
+/// Some rows of embeddings, in output order.
+///
+/// `values` is (rows, `dim`), row-major: row `i` is `values[i * dim..(i + 1) * dim]`.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct RowBlock {
+    /// One key a row.
+    pub keys: Vec<RowKey>,
+    /// Width of an embedding.
+    pub dim: usize,
+    /// (rows, dim), f32.
+    pub values: Vec<f32>,
+}
+
+impl RowBlock {
+    /// A block of no rows, `dim` wide.
+    pub fn new(dim: usize) -> Self {
+        Self { keys: Vec::new(), dim, values: Vec::new() }
+    }
+
+    /// Number of rows.
+    pub fn len(&self) -> usize {
+        self.keys.len()
+    }
+
+    /// Whether there is no row.
+    pub fn is_empty(&self) -> bool {
+        self.keys.is_empty()
+    }
+
+    /// The numbers of row `i`.
+    pub fn row(&self, i: usize) -> &[f32] {
+        &self.values[i * self.dim..(i + 1) * self.dim]
+    }
+
+    /// Heap bytes that the block keeps alive: what a queue counts.
+    pub fn bytes(&self) -> usize {
+        self.keys.len() * size_of::<RowKey>() + self.values.len() * 4
+    }
+}

@@ -1,0 +1,1 @@
+//! Backend on rayon and portable SIMD.

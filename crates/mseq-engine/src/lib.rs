@@ -1,0 +1,1 @@
+//! Packs records into chunks and runs them through a model, carrying the recurrent state.

@@ -1,0 +1,1 @@
+//! config.json and safetensors to an architecture, generic over the Backend.

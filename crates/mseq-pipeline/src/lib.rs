@@ -1,0 +1,1 @@
+//! Joins source, engine and sink with queues bounded in bytes.

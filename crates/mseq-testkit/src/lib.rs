@@ -1,0 +1,1 @@
+//! Tiny models, generators and tolerances for tests.

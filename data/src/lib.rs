@@ -1,0 +1,1 @@
+//! Built-in models as data: bytes, cards, digests.
