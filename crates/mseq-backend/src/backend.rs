@@ -1,0 +1,106 @@
+use std::ops::Range;
+
+use crate::Result;
+use crate::ops::{
+    CausalConv1dFwd, EmbedTokens, LinearFwd, NormFwd, PoolFwd, PoolOut, SelectiveScanFwd,
+};
+
+/// A device that holds buffers and runs the ops of a Mamba model on them.
+pub trait Backend: Send + Sync + Sized + 'static {
+    /// Activations, states and small weights: logically f32.
+    type Buffer: Send + Sync;
+    /// A weight matrix (out_features, in_features), laid out for this device's matrix product.
+    type Linear: Send + Sync;
+    /// Running sums of open windows: (slots, width), f64.
+    type Sums: Send + Sync;
+
+    /// A name for messages and metadata, such as `cpu (avx512)`.
+    fn name(&self) -> String;
+
+    /// A buffer of `len` zeros.
+    ///
+    /// # Errors
+    /// When the device has no room.
+    fn zeros(&self, len: usize) -> Result<Self::Buffer>;
+
+    /// Copies `values` to the device.
+    ///
+    /// # Errors
+    /// When the device has no room.
+    fn upload(&self, values: &[f32]) -> Result<Self::Buffer>;
+
+    /// Lays out `weight`, (out_features, in_features) row-major, for [`Backend::linear_fwd`].
+    ///
+    /// # Errors
+    /// When `weight` has another length, or the device has no room.
+    fn linear(&self, weight: &[f32], out_features: usize, in_features: usize) -> Result<Self::Linear>;
+
+    /// Values that a buffer holds.
+    fn len(&self, buf: &Self::Buffer) -> usize;
+
+    /// Copies `range` of a buffer to the host.
+    ///
+    /// # Errors
+    /// When the range leaves the buffer, or the device fails.
+    fn download(&self, buf: &Self::Buffer, range: Range<usize>) -> Result<Vec<f32>>;
+
+    /// Overwrites a buffer from `at` on.
+    ///
+    /// # Errors
+    /// When the values leave the buffer, or the device fails.
+    fn write(&self, buf: &mut Self::Buffer, at: usize, values: &[f32]) -> Result<()>;
+
+    /// `slots` rows of `width` sums.
+    ///
+    /// # Errors
+    /// When the device has no room.
+    fn sums(&self, slots: usize, width: usize) -> Result<Self::Sums>;
+
+    /// Copies the sums of `slot` to the host.
+    ///
+    /// # Errors
+    /// When the slot does not exist, or the device fails.
+    fn read_sums(&self, sums: &Self::Sums, slot: usize) -> Result<Vec<f64>>;
+
+    /// Overwrites the sums of `slot`.
+    ///
+    /// # Errors
+    /// When the slot does not exist, or the device fails.
+    fn write_sums(&self, sums: &mut Self::Sums, slot: usize, values: &[f64]) -> Result<()>;
+
+    /// Looks token ids up in the embedding table.
+    ///
+    /// # Errors
+    /// When shapes disagree or an id is outside the table.
+    fn embed_tokens(&self, op: EmbedTokens<'_, Self>) -> Result<()>;
+
+    /// RMSNorm or LayerNorm of every row.
+    ///
+    /// # Errors
+    /// When shapes disagree.
+    fn norm_fwd(&self, op: NormFwd<'_, Self>) -> Result<()>;
+
+    /// `y = x W^T + bias`, or added to what `y` holds.
+    ///
+    /// # Errors
+    /// When shapes disagree.
+    fn linear_fwd(&self, op: LinearFwd<'_, Self>) -> Result<()>;
+
+    /// Depthwise causal convolution and SiLU, continued from `conv_state`.
+    ///
+    /// # Errors
+    /// When shapes disagree.
+    fn causal_conv1d_fwd(&self, op: CausalConv1dFwd<'_, Self>) -> Result<()>;
+
+    /// The selective scan, continued from `ssm_state`.
+    ///
+    /// # Errors
+    /// When shapes disagree.
+    fn selective_scan_fwd(&self, op: SelectiveScanFwd<'_, Self>) -> Result<()>;
+
+    /// Adds rows to the sums of their windows and gives back the windows that close.
+    ///
+    /// # Errors
+    /// When shapes disagree.
+    fn pool_fwd(&self, op: PoolFwd<'_, Self>) -> Result<PoolOut>;
+}
