@@ -1,1 +1,25 @@
-//! config.json and safetensors to an architecture, generic over the Backend.
+//! `config.json` and safetensors to an architecture, generic over the Backend.
+//!
+//! ```text
+//! ModelFiles ──> ModelConfig ┐
+//!           └──> Weights ────┴──> Checkpoint (host, f32) ──> Mamba<B> (on a backend)
+//! ```
+//!
+//! Formats: Mamba-1 in the Hugging Face layout (`model_type: mamba`) and in the original
+//! `state-spaces` layout, safetensors in one file or in shards, f32, f16 or bf16. Tensors are only
+//! read; nothing of a checkpoint is ever executed.
+
+pub mod arch;
+mod checkpoint;
+mod config;
+mod error;
+mod files;
+mod tokens;
+mod weights;
+
+pub use checkpoint::{BlockWeights, Checkpoint, NormWeights};
+pub use config::{Layout, MambaShape, ModelConfig, NormKind};
+pub use error::{Error, Result};
+pub use files::ModelFiles;
+pub use tokens::Tokens;
+pub use weights::{Tensor, Weights};

@@ -38,8 +38,8 @@ pub struct SelectiveScanFwd<'a, B: Backend> {
     pub b: Rows<'a, B::Buffer>,
     /// (rows, d_state), a view.
     pub c: Rows<'a, B::Buffer>,
-    /// (d_inner, d_state): A = -exp(A_log).
-    pub a: &'a B::Buffer,
+    /// (d_inner, d_state): A * log2(e), A = -exp(A_log), so that a decay is one power of two.
+    pub a2: &'a B::Buffer,
     /// (d_inner).
     pub d: &'a B::Buffer,
     /// (d_inner).
@@ -68,7 +68,7 @@ impl<B: Backend> SelectiveScanFwd<'_, B> {
         ] {
             at_least(OP, what, backend.len(view.buf), view.needed(rows, width))?;
         }
-        at_least(OP, "a", backend.len(self.a), d_inner * d_state)?;
+        at_least(OP, "a2", backend.len(self.a2), d_inner * d_state)?;
         at_least(OP, "d", backend.len(self.d), d_inner)?;
         at_least(OP, "dt_bias", backend.len(self.dt_bias), d_inner)?;
         at_least(OP, "ssm_state", backend.len(self.ssm_state), slots * d_inner * d_state)?;

@@ -4,7 +4,7 @@ use ndarray::{ArrayViewMut2, Axis, Slice};
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
-use crate::math::{LOG2_E, exp2_product, load, silu_simd, softplus_simd};
+use crate::math::{exp2_product, load, silu_simd, softplus_simd};
 use crate::{CpuBackend, CpuBuffer};
 
 /// Channels a task: one AVX-512 vector, two of AVX2.
@@ -28,7 +28,7 @@ pub(crate) fn selective_scan_fwd(backend: &CpuBackend, op: SelectiveScanFwd<'_, 
     };
     let y = &mut op.y.0[..shape.rows * d_inner];
     let Ok(mut y) = ArrayViewMut2::from_shape((shape.rows, d_inner), y) else { return };
-    let input = Input { u: op.u, dt: op.dt, b: op.b, c: op.c, z: op.z, a: &op.a.0, d: &op.d.0, dt_bias: &op.dt_bias.0 };
+    let input = Input { u: op.u, dt: op.dt, b: op.b, c: op.c, z: op.z, a2: &op.a2.0, d: &op.d.0, dt_bias: &op.dt_bias.0 };
     let input = &input;
     let mut tasks = Vec::new();
     let mut row = 0;
@@ -68,7 +68,7 @@ struct Input<'a> {
     b: Rows<'a, CpuBuffer>,
     c: Rows<'a, CpuBuffer>,
     z: Rows<'a, CpuBuffer>,
-    a: &'a [f32],
+    a2: &'a [f32],
     d: &'a [f32],
     dt_bias: &'a [f32],
 }
@@ -112,13 +112,13 @@ impl Task<'_> {
     fn channels<S: Simd>(&mut self, s: S, from: usize, lanes: usize) {
         let groups = self.d_state.div_ceil(STATES);
         let channel = self.c0 + from;
-        // (groups, STATES, lanes): A * log2(e) and the states, one vector a state; padding states
+        // (groups, STATES, lanes): the decay rates and the states, one vector a state; padding states
         // have A = B = C = 0, so they stay 0 and add 0.
         let mut a2 = vec![[[0f32; CHANNELS]; STATES]; groups];
         let mut h = vec![[[0f32; CHANNELS]; STATES]; groups];
         for n in 0..self.d_state {
             for l in 0..lanes {
-                a2[n / STATES][n % STATES][l] = self.input.a[(channel + l) * self.d_state + n] * LOG2_E;
+                a2[n / STATES][n % STATES][l] = self.input.a2[(channel + l) * self.d_state + n];
                 if let (false, Some(state)) = (self.fresh, &self.state) {
                     h[n / STATES][n % STATES][l] = state[(from + l) * self.d_state + n];
                 }
@@ -189,12 +189,14 @@ impl Task<'_> {
             let c = states_of(&self.input.c, row + t, n0, self.d_state);
             let dt = load::<S>(&delta[t]);
             let du = load::<S>(&du[t]);
-            let mut y = load::<S>(&acc[t]);
+            // Each group sums by itself: shorter chains, smaller rounding with many states.
+            let mut y = s.splat_f32s(0.0);
             for n in 0..STATES {
                 let decay = exp2_product(s, dt, a2[n]);
                 hv[n] = s.mul_add_f32s(decay, hv[n], s.mul_f32s(du, s.splat_f32s(b[n])));
                 y = s.mul_add_f32s(hv[n], s.splat_f32s(c[n]), y);
             }
+            y = s.add_f32s(load::<S>(&acc[t]), y);
             crate::math::store::<S>(&mut acc[t], y);
         }
         for n in 0..STATES {

@@ -1,0 +1,329 @@
+use mseq_backend::ops::{
+    CausalConv1dFwd, EmbedTokens, LinearFwd, Norm, NormFwd, ScanShape, SelectiveScanFwd,
+};
+use mseq_backend::{Backend, LaneSpan, Result as OpResult, Rows, RowsMut};
+
+use super::Schedule;
+use crate::checkpoint::NormWeights;
+use crate::config::MambaShape;
+use crate::{Checkpoint, Result};
+
+/// A norm on a device.
+struct NormOn<B: Backend> {
+    weight: B::Buffer,
+    bias: Option<B::Buffer>,
+}
+
+impl<B: Backend> NormOn<B> {
+    fn upload(backend: &B, host: &NormWeights) -> OpResult<Self> {
+        let bias = host.bias.as_deref().map(|b| backend.upload(b)).transpose()?;
+        Ok(Self { weight: backend.upload(&host.weight)?, bias })
+    }
+
+    fn get(&self) -> Norm<'_, B> {
+        match &self.bias {
+            None => Norm::Rms { weight: &self.weight },
+            Some(bias) => Norm::Layer { weight: &self.weight, bias },
+        }
+    }
+}
+
+struct Block<B: Backend> {
+    norm: NormOn<B>,
+    in_proj: B::Linear,
+    in_proj_bias: Option<B::Buffer>,
+    conv1d: B::Buffer,
+    conv1d_bias: Option<B::Buffer>,
+    x_proj: B::Linear,
+    dt_proj: B::Linear,
+    dt_proj_bias: B::Buffer,
+    /// (d_inner, d_state): -exp(A_log) * log2(e).
+    a2: B::Buffer,
+    d: B::Buffer,
+    out_proj: B::Linear,
+    out_proj_bias: Option<B::Buffer>,
+}
+
+/// A Mamba-1 model on a device (Gu and Dao 2023, figure 3; block and backbone of `mamba_ssm`).
+///
+/// Per block: `residual += mixer(norm(residual))`, starting from the embedding; at the end
+/// `norm_f(residual)`. The residual stream is f32.
+pub struct Mamba<B: Backend> {
+    shape: MambaShape,
+    eps: f32,
+    embedding: B::Buffer,
+    blocks: Vec<Block<B>>,
+    norm_f: NormOn<B>,
+}
+
+/// The recurrent state of `slots` sequences: per block, `conv_state` (slots, d_inner, d_conv - 1)
+/// and `ssm_state` (slots, d_inner, d_state), f32.
+pub struct MambaState<B: Backend> {
+    slots: usize,
+    conv: Vec<B::Buffer>,
+    ssm: Vec<B::Buffer>,
+}
+
+/// Activations of one step; grows to the longest step seen and is used again.
+pub struct Workspace<B: Backend> {
+    rows: usize,
+    /// (rows, d_model).
+    residual: B::Buffer,
+    /// (rows, d_model).
+    normed: B::Buffer,
+    /// (rows, 2 d_inner): x, z.
+    xz: B::Buffer,
+    /// (rows, d_inner).
+    u: B::Buffer,
+    /// (rows, dt_rank + 2 d_state): dt, B, C.
+    dbc: B::Buffer,
+    /// (rows, d_inner).
+    dt: B::Buffer,
+    /// (rows, d_inner).
+    y: B::Buffer,
+}
+
+impl<B: Backend> Workspace<B> {
+    fn new(backend: &B, shape: &MambaShape, rows: usize) -> OpResult<Self> {
+        Ok(Self {
+            rows,
+            residual: backend.zeros(rows * shape.d_model)?,
+            normed: backend.zeros(rows * shape.d_model)?,
+            xz: backend.zeros(rows * 2 * shape.d_inner)?,
+            u: backend.zeros(rows * shape.d_inner)?,
+            dbc: backend.zeros(rows * (shape.dt_rank + 2 * shape.d_state))?,
+            dt: backend.zeros(rows * shape.d_inner)?,
+            y: backend.zeros(rows * shape.d_inner)?,
+        })
+    }
+}
+
+impl<B: Backend> Mamba<B> {
+    /// Reads the weights, block by block, onto a device.
+    ///
+    /// # Errors
+    /// When a tensor can't be read, holds a NaN, or the device has no room.
+    pub fn load(backend: &B, checkpoint: &Checkpoint) -> Result<Self> {
+        let s = checkpoint.shape;
+        let optional = |b: &Option<Vec<f32>>| b.as_deref().map(|b| backend.upload(b)).transpose();
+        let mut blocks = Vec::with_capacity(s.n_layer);
+        for i in 0..s.n_layer {
+            let w = checkpoint.block(i)?;
+            // Taps outermost, so that one tap of neighbouring channels is contiguous.
+            let mut conv1d = vec![0f32; s.d_conv * s.d_inner];
+            for (c, taps) in w.conv1d.chunks_exact(s.d_conv).enumerate() {
+                for (k, &v) in taps.iter().enumerate() {
+                    conv1d[k * s.d_inner + c] = v;
+                }
+            }
+            // In f64, so that it is rounded once: the recurrence is sensitive to its decay.
+            let decay = |&v: &f32| (-f64::from(v).exp() * std::f64::consts::LOG2_E) as f32;
+            let a2: Vec<f32> = w.a_log.iter().map(decay).collect();
+            blocks.push(Block {
+                norm: NormOn::upload(backend, &w.norm)?,
+                in_proj: backend.linear(&w.in_proj, 2 * s.d_inner, s.d_model)?,
+                in_proj_bias: optional(&w.in_proj_bias)?,
+                conv1d: backend.upload(&conv1d)?,
+                conv1d_bias: optional(&w.conv1d_bias)?,
+                x_proj: backend.linear(&w.x_proj, s.dt_rank + 2 * s.d_state, s.d_inner)?,
+                dt_proj: backend.linear(&w.dt_proj, s.d_inner, s.dt_rank)?,
+                dt_proj_bias: backend.upload(&w.dt_proj_bias)?,
+                a2: backend.upload(&a2)?,
+                d: backend.upload(&w.d)?,
+                out_proj: backend.linear(&w.out_proj, s.d_model, s.d_inner)?,
+                out_proj_bias: optional(&w.out_proj_bias)?,
+            });
+        }
+        Ok(Self {
+            shape: s,
+            eps: checkpoint.config.eps,
+            embedding: backend.upload(&checkpoint.embedding()?)?,
+            norm_f: NormOn::upload(backend, &checkpoint.norm_f()?)?,
+            blocks,
+        })
+    }
+
+    /// Sizes.
+    pub fn shape(&self) -> &MambaShape {
+        &self.shape
+    }
+
+    /// Causal models stream: time outside, layers inside.
+    pub fn schedule(&self) -> Schedule {
+        Schedule::TimeMajor
+    }
+
+    /// Room for the state of `slots` sequences.
+    ///
+    /// # Errors
+    /// When the device has no room.
+    pub fn state(&self, backend: &B, slots: usize) -> Result<MambaState<B>> {
+        let s = &self.shape;
+        let each = |width: usize| -> OpResult<Vec<B::Buffer>> {
+            (0..s.n_layer).map(|_| backend.zeros(slots * s.d_inner * width)).collect()
+        };
+        Ok(MambaState { slots, conv: each(s.d_conv - 1)?, ssm: each(s.d_state)? })
+    }
+
+    /// A workspace for steps of up to `rows` rows.
+    ///
+    /// # Errors
+    /// When the device has no room.
+    pub fn workspace(&self, backend: &B, rows: usize) -> Result<Workspace<B>> {
+        Ok(Workspace::new(backend, &self.shape, rows)?)
+    }
+
+    /// Bytes of workspace that one row takes.
+    pub fn workspace_bytes_per_row(shape: &MambaShape) -> usize {
+        4 * (2 * shape.d_model + 5 * shape.d_inner + shape.dt_rank + 2 * shape.d_state)
+    }
+
+    /// Runs the first `blocks` blocks, and the final norm when `norm_f`, over the rows of all
+    /// lanes, and leaves each kept lane's state in its slot.
+    ///
+    /// Gives (ids, d_model): with `blocks` 0 and no norm that is the embedding.
+    ///
+    /// # Errors
+    /// When lanes are broken, an id is outside the vocabulary, or the device fails.
+    pub fn forward<'w>(
+        &self,
+        backend: &B,
+        ids: &[u32],
+        lanes: &[LaneSpan],
+        (blocks, norm_f): (usize, bool),
+        state: &mut MambaState<B>,
+        ws: &'w mut Workspace<B>,
+    ) -> Result<&'w B::Buffer> {
+        let s = self.shape;
+        let rows = ids.len();
+        if rows > ws.rows {
+            *ws = Workspace::new(backend, &s, rows)?;
+        }
+        let table = &self.embedding;
+        let (vocab, d_model) = (s.vocab, s.d_model);
+        backend.embed_tokens(EmbedTokens { ids, table, vocab, d_model, out: &mut ws.residual })?;
+        for (i, block) in self.blocks.iter().take(blocks).enumerate() {
+            let norm = block.norm.get();
+            self.norm(backend, rows, norm, ws)?;
+            self.mixer(backend, rows, lanes, block, (state.slots, &mut state.conv[i], &mut state.ssm[i]), ws)?;
+        }
+        if !norm_f {
+            return Ok(&ws.residual);
+        }
+        self.norm(backend, rows, self.norm_f.get(), ws)?;
+        Ok(&ws.normed)
+    }
+
+    fn norm(&self, backend: &B, rows: usize, norm: Norm<'_, B>, ws: &mut Workspace<B>) -> OpResult<()> {
+        let (width, eps) = (self.shape.d_model, self.eps);
+        backend.norm_fwd(NormFwd { rows, width, norm, eps, x: &ws.residual, out: &mut ws.normed })
+    }
+
+    /// `residual += out_proj(scan(conv(x)) * silu(z))`, x and z from `in_proj(normed)`.
+    fn mixer(
+        &self,
+        backend: &B,
+        rows: usize,
+        lanes: &[LaneSpan],
+        block: &Block<B>,
+        (slots, conv_state, ssm_state): (usize, &mut B::Buffer, &mut B::Buffer),
+        ws: &mut Workspace<B>,
+    ) -> OpResult<()> {
+        let MambaShape { d_model, d_inner, d_state, d_conv, dt_rank, .. } = self.shape;
+        let d_dbc = dt_rank + 2 * d_state;
+        backend.linear_fwd(LinearFwd {
+            rows,
+            in_features: d_model,
+            out_features: 2 * d_inner,
+            x: Rows::whole(&ws.normed, d_model),
+            weight: &block.in_proj,
+            bias: block.in_proj_bias.as_ref(),
+            accumulate: false,
+            y: RowsMut { buf: &mut ws.xz, stride: 2 * d_inner },
+        })?;
+        backend.causal_conv1d_fwd(CausalConv1dFwd {
+            rows,
+            d_inner,
+            d_conv,
+            slots,
+            lanes,
+            x: Rows::columns(&ws.xz, 0, 2 * d_inner),
+            weight: &block.conv1d,
+            bias: block.conv1d_bias.as_ref(),
+            conv_state,
+            out: &mut ws.u,
+        })?;
+        backend.linear_fwd(LinearFwd {
+            rows,
+            in_features: d_inner,
+            out_features: d_dbc,
+            x: Rows::whole(&ws.u, d_inner),
+            weight: &block.x_proj,
+            bias: None,
+            accumulate: false,
+            y: RowsMut { buf: &mut ws.dbc, stride: d_dbc },
+        })?;
+        backend.linear_fwd(LinearFwd {
+            rows,
+            in_features: dt_rank,
+            out_features: d_inner,
+            x: Rows::columns(&ws.dbc, 0, d_dbc),
+            weight: &block.dt_proj,
+            bias: None,
+            accumulate: false,
+            y: RowsMut { buf: &mut ws.dt, stride: d_inner },
+        })?;
+        backend.selective_scan_fwd(SelectiveScanFwd {
+            shape: ScanShape { rows, d_inner, d_state, slots },
+            lanes,
+            u: Rows::whole(&ws.u, d_inner),
+            dt: Rows::whole(&ws.dt, d_inner),
+            b: Rows::columns(&ws.dbc, dt_rank, d_dbc),
+            c: Rows::columns(&ws.dbc, dt_rank + d_state, d_dbc),
+            a2: &block.a2,
+            d: &block.d,
+            dt_bias: &block.dt_proj_bias,
+            z: Rows::columns(&ws.xz, d_inner, 2 * d_inner),
+            ssm_state,
+            y: &mut ws.y,
+        })?;
+        backend.linear_fwd(LinearFwd {
+            rows,
+            in_features: d_inner,
+            out_features: d_model,
+            x: Rows::whole(&ws.y, d_inner),
+            weight: &block.out_proj,
+            bias: block.out_proj_bias.as_ref(),
+            accumulate: true,
+            y: RowsMut { buf: &mut ws.residual, stride: d_model },
+        })
+    }
+}
+
+impl<B: Backend> MambaState<B> {
+    /// Sequences that it has room for.
+    pub fn slots(&self) -> usize {
+        self.slots
+    }
+
+    /// `conv_state` and `ssm_state` of each block, all slots, on the host.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn download(&self, backend: &B) -> Result<Vec<(Vec<f32>, Vec<f32>)>> {
+        let whole = |buf: &B::Buffer| backend.download(buf, 0..backend.len(buf));
+        self.conv.iter().zip(&self.ssm).map(|(c, s)| Ok((whole(c)?, whole(s)?))).collect()
+    }
+
+    /// Overwrites the state of each block with what [`MambaState::download`] gave.
+    ///
+    /// # Errors
+    /// When a length differs or the device fails.
+    pub fn upload(&mut self, backend: &B, host: &[(Vec<f32>, Vec<f32>)]) -> Result<()> {
+        for ((conv, ssm), (host_conv, host_ssm)) in self.conv.iter_mut().zip(&mut self.ssm).zip(host) {
+            backend.write(conv, 0, host_conv)?;
+            backend.write(ssm, 0, host_ssm)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,324 @@
+use std::collections::BTreeSet;
+
+use safetensors::Dtype;
+
+use crate::config::{MambaShape, ModelConfig, NormKind};
+use crate::{Error, ModelFiles, Result, Tensor, Tokens, Weights};
+
+/// A norm's weights, on the host.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NormWeights {
+    /// (d_model).
+    pub weight: Vec<f32>,
+    /// (d_model), LayerNorm only.
+    pub bias: Option<Vec<f32>>,
+}
+
+/// One block, on the host, in f32 and in the checkpoint's own layouts.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BlockWeights {
+    /// Before the mixer.
+    pub norm: NormWeights,
+    /// (2 d_inner, d_model): x, then the gate z.
+    pub in_proj: Vec<f32>,
+    /// (2 d_inner).
+    pub in_proj_bias: Option<Vec<f32>>,
+    /// (d_inner, 1, d_conv), tap 0 the oldest.
+    pub conv1d: Vec<f32>,
+    /// (d_inner).
+    pub conv1d_bias: Option<Vec<f32>>,
+    /// (dt_rank + 2 d_state, d_inner): dt, B, C.
+    pub x_proj: Vec<f32>,
+    /// (d_inner, dt_rank).
+    pub dt_proj: Vec<f32>,
+    /// (d_inner).
+    pub dt_proj_bias: Vec<f32>,
+    /// (d_inner, d_state): log of the negated A.
+    pub a_log: Vec<f32>,
+    /// (d_inner).
+    pub d: Vec<f32>,
+    /// (d_model, d_inner).
+    pub out_proj: Vec<f32>,
+    /// (d_model).
+    pub out_proj_bias: Option<Vec<f32>>,
+}
+
+/// A Mamba-1 model that was checked against its config: sizes, tokens, and where tensors lie.
+///
+/// Weights stay on disk until [`Checkpoint::block`] reads them, one block at a time.
+#[derive(Debug, Clone)]
+pub struct Checkpoint {
+    files: ModelFiles,
+    weights: Weights,
+    /// What config.json says.
+    pub config: ModelConfig,
+    /// Sizes, from the tensors.
+    pub shape: MambaShape,
+    /// Letters to ids.
+    pub tokens: Tokens,
+    /// Contradictions that were settled, one line each.
+    pub notes: Vec<String>,
+    use_bias: bool,
+    use_conv_bias: bool,
+}
+
+impl Checkpoint {
+    /// Reads config, tokeniser and tensor headers, and checks them against each other.
+    ///
+    /// # Errors
+    /// The first broken file; or every missing, unexpected and misshapen tensor in one message.
+    pub fn open(files: ModelFiles) -> Result<Self> {
+        let mut config = ModelConfig::load(&files)?;
+        let tokens = Tokens::load(&files)?;
+        let weights = Weights::open(&files)?;
+        config.trained_length = tokens.model_max_length;
+        let mut notes = config.notes.clone();
+        let layers = tensor_layers(&weights);
+        let mut n_layer = config.n_layer;
+        if let Some(n) = config.leftover_n_layer {
+            let won = if layers == n { n } else { n_layer };
+            notes.push(format!(
+                "config.json: num_hidden_layers is {n_layer}, n_layer is {n}, the tensors have {layers}: {won} was used"
+            ));
+            n_layer = won;
+        }
+        let names = |suffix: &str| format!("layers.0.mixer.{suffix}");
+        let shape_of = |name: &str| weights.get(name).map(|t| t.shape.clone());
+        let (a_log, dt, conv) = (
+            shape_of(&names("A_log")),
+            shape_of(&names("dt_proj.weight")),
+            shape_of(&names("conv1d.weight")),
+        );
+        let at = |shape: &Option<Vec<usize>>, i: usize| shape.as_ref().and_then(|s| s.get(i).copied());
+        let embedding = shape_of("embeddings.weight");
+        let shape = MambaShape {
+            n_layer,
+            d_model: at(&embedding, 1).unwrap_or(config.d_model),
+            d_inner: at(&a_log, 0).or(config.d_inner).unwrap_or(2 * config.d_model),
+            d_state: at(&a_log, 1).or(config.d_state).unwrap_or(16),
+            d_conv: at(&conv, 2).or(config.d_conv).unwrap_or(4),
+            dt_rank: at(&dt, 1).or(config.dt_rank).unwrap_or(config.d_model.div_ceil(16)),
+            vocab: at(&embedding, 0).or(config.vocab).unwrap_or(1),
+        };
+        let has = |name: &str| weights.get(&names(name)).is_some();
+        let use_bias = config.use_bias.unwrap_or_else(|| has("in_proj.bias"));
+        let use_conv_bias = config.use_conv_bias.unwrap_or_else(|| has("conv1d.bias"));
+        let checkpoint = Self { files, weights, config, shape, tokens, notes, use_bias, use_conv_bias };
+        checkpoint.check_sizes()?;
+        checkpoint.check_tensors()?;
+        checkpoint.with_head_note()
+    }
+
+    /// The model as the user named it.
+    pub fn name(&self) -> String {
+        self.files.name()
+    }
+
+    /// Its files.
+    pub fn files(&self) -> &ModelFiles {
+        &self.files
+    }
+
+    /// Its tensors.
+    pub fn weights(&self) -> &Weights {
+        &self.weights
+    }
+
+    /// Sizes that config and tensors both give must agree.
+    fn check_sizes(&self) -> Result<()> {
+        let (c, s) = (&self.config, &self.shape);
+        let padded = c.vocab.map(|v| v.next_multiple_of(c.vocab_multiple));
+        let mut wrong = Vec::new();
+        for (key, said, found) in [
+            ("the model width", Some(c.d_model), s.d_model),
+            ("the inner width", c.d_inner, s.d_inner),
+            ("the state size", c.d_state, s.d_state),
+            ("the number of conv taps", c.d_conv, s.d_conv),
+            ("the dt rank", c.dt_rank, s.dt_rank),
+            // Some releases pad the rows and some, with the same key, don't.
+            ("the vocabulary", if c.vocab == Some(s.vocab) { c.vocab } else { padded }, s.vocab),
+        ] {
+            if let Some(said) = said.filter(|said| *said != found) {
+                wrong.push(format!("{key} is {said} in config.json but {found} in the tensors"));
+            }
+        }
+        if !wrong.is_empty() {
+            return Err(Error::Tensors { model: self.name(), problems: wrong.join("; ") });
+        }
+        if self.tokens.max_id() as usize >= s.vocab {
+            return Err(Error::Config {
+                path: self.config.path.clone(),
+                message: format!(
+                    "token id {} of {} is not a row of the embedding, which has {}",
+                    self.tokens.max_id(),
+                    self.tokens.origin,
+                    s.vocab
+                ),
+            });
+        }
+        Ok(())
+    }
+
+    /// Name and shape of every tensor that must be there.
+    fn expected(&self) -> Vec<(String, Vec<usize>)> {
+        let MambaShape { n_layer, d_model, d_inner, d_state, d_conv, dt_rank, vocab } = self.shape;
+        let mut list = vec![("embeddings.weight".to_owned(), vec![vocab, d_model])];
+        let norm = |list: &mut Vec<(String, Vec<usize>)>, name: &str| {
+            list.push((format!("{name}.weight"), vec![d_model]));
+            if self.config.norm == NormKind::Layer {
+                list.push((format!("{name}.bias"), vec![d_model]));
+            }
+        };
+        norm(&mut list, "norm_f");
+        for i in 0..n_layer {
+            norm(&mut list, &format!("layers.{i}.norm"));
+            let mut mixer = |name: &str, shape: Vec<usize>| list.push((format!("layers.{i}.mixer.{name}"), shape));
+            mixer("in_proj.weight", vec![2 * d_inner, d_model]);
+            mixer("conv1d.weight", vec![d_inner, 1, d_conv]);
+            mixer("x_proj.weight", vec![dt_rank + 2 * d_state, d_inner]);
+            mixer("dt_proj.weight", vec![d_inner, dt_rank]);
+            mixer("dt_proj.bias", vec![d_inner]);
+            mixer("A_log", vec![d_inner, d_state]);
+            mixer("D", vec![d_inner]);
+            mixer("out_proj.weight", vec![d_model, d_inner]);
+            if self.use_conv_bias {
+                mixer("conv1d.bias", vec![d_inner]);
+            }
+            if self.use_bias {
+                mixer("in_proj.bias", vec![2 * d_inner]);
+                mixer("out_proj.bias", vec![d_model]);
+            }
+        }
+        list
+    }
+
+    fn check_tensors(&self) -> Result<()> {
+        let (mut missing, mut misshapen) = (Vec::new(), Vec::new());
+        let mut known = BTreeSet::new();
+        for (name, shape) in self.expected() {
+            match self.weights.get(&name) {
+                None => missing.push(name.clone()),
+                Some(t) if t.shape != shape => {
+                    misshapen.push(format!("{} is {:?} and should be {shape:?}", t.name, t.shape));
+                }
+                Some(_) => {}
+            }
+            known.insert(name);
+        }
+        let mut unexpected: Vec<String> = self.weights.doubled.clone();
+        for (name, tensor) in self.weights.iter() {
+            if known.contains(name) || self.is_known_extra(name, tensor)? {
+                continue;
+            }
+            unexpected.push(tensor.name.clone());
+        }
+        let mut problems = Vec::new();
+        for (what, list) in
+            [("missing tensors", missing), ("unexpected tensors", unexpected), ("misshapen tensors", misshapen)]
+        {
+            if !list.is_empty() {
+                problems.push(format!("{what}: {}", shorten(&list)));
+            }
+        }
+        if problems.is_empty() {
+            return Ok(());
+        }
+        Err(Error::Tensors { model: self.name(), problems: problems.join("; ") })
+    }
+
+    /// A head, or a complement map that really is one.
+    fn is_known_extra(&self, name: &str, tensor: &Tensor) -> Result<bool> {
+        if name == "lm_head.weight" {
+            return Ok(tensor.shape == [self.shape.vocab, self.shape.d_model]);
+        }
+        if name.ends_with("complement_map") && tensor.dtype == Dtype::I64 {
+            let map = self.weights.read_i64(tensor)?;
+            let twice = |i: i64| map.get(usize::try_from(i).unwrap_or(usize::MAX)).copied();
+            return Ok(map.iter().enumerate().all(|(i, &j)| twice(j) == Some(i as i64)));
+        }
+        Ok(false)
+    }
+
+    /// A tied head may be stored too; when it differs from the embedding, say so.
+    fn with_head_note(mut self) -> Result<Self> {
+        let (Some(head), Some(embedding)) = (self.weights.get("lm_head.weight"), self.weights.get("embeddings.weight"))
+        else {
+            return Ok(self);
+        };
+        if self.config.tied && self.weights.read(head)? != self.weights.read(embedding)? {
+            self.notes.push(
+                "config.json ties the head to the embedding, but lm_head.weight differs: the stored head counts".into(),
+            );
+        }
+        Ok(self)
+    }
+
+    fn tensor(&self, name: &str) -> Result<Vec<f32>> {
+        match self.weights.get(name) {
+            Some(tensor) => self.weights.read(tensor),
+            None => Err(Error::Tensors { model: self.name(), problems: format!("missing tensors: {name}") }),
+        }
+    }
+
+    fn norm(&self, name: &str) -> Result<NormWeights> {
+        let weight = self.tensor(&format!("{name}.weight"))?;
+        let bias = match self.config.norm {
+            NormKind::Rms => None,
+            NormKind::Layer => Some(self.tensor(&format!("{name}.bias"))?),
+        };
+        Ok(NormWeights { weight, bias })
+    }
+
+    /// (vocab, d_model).
+    ///
+    /// # Errors
+    /// When the tensor can't be read or holds a NaN.
+    pub fn embedding(&self) -> Result<Vec<f32>> {
+        self.tensor("embeddings.weight")
+    }
+
+    /// The final norm.
+    ///
+    /// # Errors
+    /// When a tensor can't be read or holds a NaN.
+    pub fn norm_f(&self) -> Result<NormWeights> {
+        self.norm("norm_f")
+    }
+
+    /// The weights of block `i`.
+    ///
+    /// # Errors
+    /// When a tensor can't be read or holds a NaN.
+    pub fn block(&self, i: usize) -> Result<BlockWeights> {
+        let mixer = |name: &str| self.tensor(&format!("layers.{i}.mixer.{name}"));
+        let bias = |there: bool, name: &str| if there { mixer(name).map(Some) } else { Ok(None) };
+        Ok(BlockWeights {
+            norm: self.norm(&format!("layers.{i}.norm"))?,
+            in_proj: mixer("in_proj.weight")?,
+            in_proj_bias: bias(self.use_bias, "in_proj.bias")?,
+            conv1d: mixer("conv1d.weight")?,
+            conv1d_bias: bias(self.use_conv_bias, "conv1d.bias")?,
+            x_proj: mixer("x_proj.weight")?,
+            dt_proj: mixer("dt_proj.weight")?,
+            dt_proj_bias: mixer("dt_proj.bias")?,
+            a_log: mixer("A_log")?,
+            d: mixer("D")?,
+            out_proj: mixer("out_proj.weight")?,
+            out_proj_bias: bias(self.use_bias, "out_proj.bias")?,
+        })
+    }
+}
+
+/// One more than the highest layer index among the tensors.
+fn tensor_layers(weights: &Weights) -> usize {
+    let index = |name: &str| name.strip_prefix("layers.")?.split('.').next()?.parse::<usize>().ok();
+    weights.iter().filter_map(|(name, _)| index(name)).max().map_or(0, |i| i.saturating_add(1))
+}
+
+/// All of a short list; the first 20 of a long one and how many follow.
+fn shorten(list: &[String]) -> String {
+    match list.get(20..) {
+        Some(rest) if !rest.is_empty() => format!("{} and {} more", list[..20].join(", "), rest.len()),
+        _ => list.join(", "),
+    }
+}

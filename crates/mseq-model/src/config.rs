@@ -1,0 +1,286 @@
+use serde_json::Value;
+
+use crate::{Error, ModelFiles, Result};
+
+/// Sizes of a Mamba-1 model. Names are the field's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MambaShape {
+    /// Blocks.
+    pub n_layer: usize,
+    /// Width of the residual stream.
+    pub d_model: usize,
+    /// Width inside a block.
+    pub d_inner: usize,
+    /// States a channel.
+    pub d_state: usize,
+    /// Taps of the convolution.
+    pub d_conv: usize,
+    /// Rank of dt.
+    pub dt_rank: usize,
+    /// Rows of the embedding.
+    pub vocab: usize,
+}
+
+impl MambaShape {
+    /// Trained values of a model of this shape, without a separate head.
+    pub fn parameters(&self) -> usize {
+        let Self { n_layer, d_model, d_inner, d_state, d_conv, dt_rank, vocab } = *self;
+        let block = d_model
+            + 2 * d_inner * d_model
+            + d_inner * (d_conv + 1)
+            + (dt_rank + 2 * d_state) * d_inner
+            + d_inner * (dt_rank + 1)
+            + d_inner * (d_state + 1)
+            + d_model * d_inner;
+        vocab * d_model + n_layer * block + d_model
+    }
+}
+
+/// Where the names of keys and tensors come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Layout {
+    /// `model_type: mamba` of transformers.
+    HuggingFace,
+    /// `state-spaces/mamba`: `d_model`, `n_layer`, `ssm_cfg`.
+    Original,
+}
+
+/// Normalisation of a model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NormKind {
+    /// RMSNorm: a weight.
+    Rms,
+    /// LayerNorm: a weight and a bias.
+    Layer,
+}
+
+/// What `config.json` says. Sizes are `None` where it is silent: then the tensors decide.
+#[derive(Debug, Clone)]
+pub struct ModelConfig {
+    /// The file, for messages.
+    pub path: String,
+    /// Which layout.
+    pub layout: Layout,
+    /// RMSNorm or LayerNorm.
+    pub norm: NormKind,
+    /// Added under the root of a norm.
+    pub eps: f32,
+    /// The head is the embedding.
+    pub tied: bool,
+    /// The reference holds the residual stream in f32; we always do.
+    pub residual_in_fp32: bool,
+    /// Blocks.
+    pub n_layer: usize,
+    /// `n_layer` left over in an HF config that also has `num_hidden_layers`.
+    pub leftover_n_layer: Option<usize>,
+    /// Width of the residual stream.
+    pub d_model: usize,
+    /// Width inside a block.
+    pub d_inner: Option<usize>,
+    /// Taps.
+    pub d_conv: Option<usize>,
+    /// States a channel.
+    pub d_state: Option<usize>,
+    /// Rank of dt.
+    pub dt_rank: Option<usize>,
+    /// Rows of the embedding before padding.
+    pub vocab: Option<usize>,
+    /// Rows are rounded up to a multiple of this.
+    pub vocab_multiple: usize,
+    /// `in_proj` and `out_proj` have a bias.
+    pub use_bias: Option<bool>,
+    /// `conv1d` has a bias.
+    pub use_conv_bias: Option<bool>,
+    /// Keys that contradict others, and which one was believed.
+    pub notes: Vec<String>,
+    /// Length that the model was trained at, where the files say so.
+    pub trained_length: Option<u64>,
+}
+
+/// Typed look-ups in the object of `config.json`, with the file in every message.
+struct Keys<'a> {
+    path: String,
+    map: &'a serde_json::Map<String, Value>,
+}
+
+impl Keys<'_> {
+    fn error(&self, message: String) -> Error {
+        Error::Config { path: self.path.clone(), message }
+    }
+
+    fn size(&self, key: &str) -> Result<Option<usize>> {
+        match self.map.get(key) {
+            None | Some(Value::Null) => Ok(None),
+            Some(v) => match v.as_u64().and_then(|n| usize::try_from(n).ok()) {
+                // 2^24 is far beyond any width in use, and keeps products inside u64.
+                Some(n) if n > 0 && n <= 1 << 24 => Ok(Some(n)),
+                _ => Err(self.error(format!("{key} is {v}, not a size from 1 to {}", 1 << 24))),
+            },
+        }
+    }
+
+    fn required_size(&self, key: &str) -> Result<usize> {
+        self.size(key)?.ok_or_else(|| self.error(format!("no {key}")))
+    }
+
+    fn bool(&self, key: &str) -> Result<Option<bool>> {
+        match self.map.get(key) {
+            None | Some(Value::Null) => Ok(None),
+            Some(Value::Bool(b)) => Ok(Some(*b)),
+            Some(v) => Err(self.error(format!("{key} is {v}, not true or false"))),
+        }
+    }
+
+    fn eps(&self, key: &str) -> Result<f32> {
+        match self.map.get(key) {
+            // 1e-5 is the default of every model class; the kernels' own 1e-6 is never reached.
+            None | Some(Value::Null) => Ok(1e-5),
+            Some(v) => match v.as_f64() {
+                Some(eps) if eps >= 0.0 && eps < 1.0 => Ok(eps as f32),
+                _ => Err(self.error(format!("{key} is {v}, not a number from 0 to 1"))),
+            },
+        }
+    }
+
+    fn text(&self, key: &str) -> Option<&str> {
+        self.map.get(key).and_then(Value::as_str)
+    }
+
+    /// `"auto"` is `ceil(d_model / 16)`.
+    fn dt_rank(&self, key: &str, d_model: usize) -> Result<Option<usize>> {
+        match self.text(key) {
+            Some("auto") => Ok(Some(d_model.div_ceil(16))),
+            _ => self.size(key),
+        }
+    }
+}
+
+impl ModelConfig {
+    /// Reads `config.json`.
+    ///
+    /// # Errors
+    /// When it is missing, broken, contradicts itself, or names a family that can't run.
+    pub fn load(files: &ModelFiles) -> Result<Self> {
+        let json = files.json("config.json")?.ok_or_else(|| Error::MissingFile {
+            model: files.name(),
+            file: "config.json".into(),
+            hint: "give a directory with config.json and *.safetensors",
+        })?;
+        let path = files.path("config.json");
+        let Value::Object(map) = &json else {
+            return Err(Error::Config { path, message: "is not a JSON object".into() });
+        };
+        let keys = Keys { path, map };
+        let unsupported = |family: &str| {
+            Err(Error::UnsupportedFamily { model: files.name(), family: family.to_owned() })
+        };
+        match keys.text("model_type") {
+            Some("mamba") => Self::hugging_face(&keys),
+            Some("mamba2") => unsupported("Mamba-2 (model_type mamba2)"),
+            Some("falcon_mamba") => unsupported("Falcon-Mamba"),
+            Some("caduceus") => unsupported("Caduceus"),
+            Some(other) => unsupported(&format!("'{other}'")),
+            None if map.contains_key("params") || map.contains_key("dim") => unsupported("Codestral-Mamba"),
+            None if map.contains_key("network_config") => unsupported("CleanUMamba"),
+            None if map.contains_key("d_model") && map.contains_key("n_layer") => {
+                match map.get("ssm_cfg").and_then(|c| c.get("layer")).and_then(Value::as_str) {
+                    None | Some("Mamba1") => {}
+                    Some("Mamba2") => return unsupported("Mamba-2 (original layout)"),
+                    Some(layer) => return unsupported(&format!("'{layer}'")),
+                }
+                if keys.map.get("d_intermediate").and_then(Value::as_u64).unwrap_or(0) > 0 {
+                    return unsupported("Mamba with MLP blocks (d_intermediate)");
+                }
+                if map.get("attn_layer_idx").and_then(Value::as_array).is_some_and(|a| !a.is_empty()) {
+                    return unsupported("Mamba with attention layers (attn_layer_idx)");
+                }
+                Self::original(&keys)
+            }
+            None => Err(keys.error(
+                "neither model_type (Hugging Face) nor d_model and n_layer (original layout); \
+                 is this the config of a Mamba model?"
+                    .into(),
+            )),
+        }
+    }
+
+    fn hugging_face(keys: &Keys<'_>) -> Result<Self> {
+        if let Some(act) = keys.text("hidden_act").filter(|a| *a != "silu" && *a != "swish") {
+            return Err(keys.error(format!("hidden_act is '{act}'; Mamba-1 with silu is supported")));
+        }
+        let d_model = keys.required_size("hidden_size")?;
+        let n_layer = keys.required_size("num_hidden_layers")?;
+        let intermediate = keys.size("intermediate_size")?;
+        let expanded = keys.size("expand")?.map(|e| e * d_model);
+        let mut notes = Vec::new();
+        let mut disagree = |key: &str, value: usize, winner: &str, won: usize| {
+            if value != won {
+                notes.push(format!("config.json: {key} gives {value}, {winner} gives {won}: the latter was used"));
+            }
+        };
+        if let (Some(intermediate), Some(expanded)) = (intermediate, expanded) {
+            disagree("expand * hidden_size", expanded, "intermediate_size", intermediate);
+        }
+        // Conversions leave keys of the original layout behind, and these lie.
+        let leftover_n_layer = keys.size("n_layer").ok().flatten().filter(|n| *n != n_layer);
+        if let Some(d) = keys.size("d_model").ok().flatten() {
+            disagree("d_model", d, "hidden_size", d_model);
+        }
+        if let Some(d) = keys.size("d_inner").ok().flatten() {
+            disagree("d_inner", d, "intermediate_size", intermediate.or(expanded).unwrap_or(2 * d_model));
+        }
+        Ok(Self {
+            path: keys.path.clone(),
+            layout: Layout::HuggingFace,
+            norm: NormKind::Rms,
+            eps: keys.eps("layer_norm_epsilon")?,
+            tied: keys.bool("tie_word_embeddings")?.unwrap_or(true),
+            residual_in_fp32: keys.bool("residual_in_fp32")?.unwrap_or(true),
+            n_layer,
+            leftover_n_layer,
+            d_model,
+            d_inner: intermediate.or(expanded),
+            d_conv: keys.size("conv_kernel")?,
+            d_state: keys.size("state_size")?,
+            dt_rank: keys.dt_rank("time_step_rank", d_model)?,
+            vocab: keys.size("vocab_size")?,
+            vocab_multiple: keys.size("pad_vocab_size_multiple")?.unwrap_or(1),
+            use_bias: keys.bool("use_bias")?,
+            use_conv_bias: keys.bool("use_conv_bias")?,
+            notes,
+            trained_length: None,
+        })
+    }
+
+    fn original(keys: &Keys<'_>) -> Result<Self> {
+        let empty = serde_json::Map::new();
+        let ssm = match keys.map.get("ssm_cfg") {
+            Some(Value::Object(map)) => map,
+            None | Some(Value::Null) => &empty,
+            Some(v) => return Err(keys.error(format!("ssm_cfg is {v}, not an object"))),
+        };
+        let ssm = Keys { path: keys.path.clone(), map: ssm };
+        let d_model = keys.required_size("d_model")?;
+        Ok(Self {
+            path: keys.path.clone(),
+            layout: Layout::Original,
+            norm: if keys.bool("rms_norm")?.unwrap_or(true) { NormKind::Rms } else { NormKind::Layer },
+            eps: keys.eps("norm_epsilon")?,
+            tied: keys.bool("tie_embeddings")?.unwrap_or(true),
+            residual_in_fp32: keys.bool("residual_in_fp32")?.unwrap_or(true),
+            n_layer: keys.required_size("n_layer")?,
+            leftover_n_layer: None,
+            d_model,
+            d_inner: Some(ssm.size("expand")?.unwrap_or(2) * d_model),
+            d_conv: Some(ssm.size("d_conv")?.unwrap_or(4)),
+            d_state: Some(ssm.size("d_state")?.unwrap_or(16)),
+            dt_rank: Some(ssm.dt_rank("dt_rank", d_model)?.unwrap_or(d_model.div_ceil(16))),
+            vocab: keys.size("vocab_size")?,
+            vocab_multiple: keys.size("pad_vocab_size_multiple")?.unwrap_or(8),
+            use_bias: Some(ssm.bool("bias")?.unwrap_or(false)),
+            use_conv_bias: Some(ssm.bool("conv_bias")?.unwrap_or(true)),
+            notes: Vec::new(),
+            trained_length: None,
+        })
+    }
+}
