@@ -1,1 +1,7 @@
-fn main() {}
+//! The `mamba-seq` program: everything it does is in the crate `mseq-cli`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    mseq_cli::run(std::env::args_os())
+}

@@ -1,1 +1,25 @@
 //! Packs records into chunks and runs them through a model, carrying the recurrent state.
+//!
+//! ```text
+//! Item ──> Packer ──ChunkBatch──> Runner ──values──> Engine ──RowBlock──>
+//!          lanes, windows         model, state, sums
+//! ```
+//!
+//! A step is the next `chunk` tokens of the input, whatever records they belong to: each record's
+//! part is a lane, without padding. So at most one record crosses from a step into the next, rows
+//! leave in input order, and memory depends neither on the length nor on the number of records.
+
+mod engine;
+mod error;
+mod open;
+mod packer;
+mod runner;
+mod windows;
+
+pub use engine::{Engine, RecordSummary, Step};
+pub use error::{Error, Result};
+pub use open::{Opened, default_chunk, open};
+pub use packer::{BatchOutput, ChunkBatch, EngineConfig, Packer};
+pub use runner::{ModelRunner, Runner};
+
+pub use mseq_backend::LaneSpan;

@@ -136,7 +136,7 @@ impl Keys<'_> {
             // 1e-5 is the default of every model class; the kernels' own 1e-6 is never reached.
             None | Some(Value::Null) => Ok(1e-5),
             Some(v) => match v.as_f64() {
-                Some(eps) if eps >= 0.0 && eps < 1.0 => Ok(eps as f32),
+                Some(eps) if (0.0..1.0).contains(&eps) => Ok(eps as f32),
                 _ => Err(self.error(format!("{key} is {v}, not a number from 0 to 1"))),
             },
         }

@@ -1,1 +1,18 @@
-//! Joins source, engine and sink with queues bounded in bytes.
+//! Joins the stages of a job with queues bounded in bytes.
+//!
+//! ```text
+//! source thread ──Item──> engine thread ──RowBlock──> sink thread
+//! ```
+//!
+//! Each stage is plain blocking code on a thread of its own; tokio joins them, bounds what lies
+//! between them, and listens for signals. When one stage fails, the others stop, and the error of
+//! the stage that failed first along the data is the one reported.
+
+mod embed;
+mod error;
+mod stats;
+mod wire;
+
+pub use embed::{EmbedJob, Output, embed};
+pub use error::{Error, Result, Signal};
+pub use stats::{Counters, Summary, UnknownIn};

@@ -1,1 +1,41 @@
 //! Rows to Parquet and Arrow IPC, atomically.
+//!
+//! A [`Sink`] takes [`RowBlock`](mseq_core::RowBlock)s in output order. What ends up in the output
+//! depends on the rows alone, never on how they were cut into blocks:
+//!
+//! ```
+//! use mseq_core::{EmbeddingDType, ListType, RowBlock, RowKey, Strand};
+//! use mseq_sink::{EmbedLayout, Options, ParquetSink, Sink};
+//!
+//! # let folder = tempfile::tempdir()?;
+//! # let path = folder.path().join("out.parquet");
+//! let layout = EmbedLayout { dim: 2, dtype: EmbeddingDType::F32, list: ListType::Fixed };
+//! let metadata = [("mamba_seq.model".to_owned(), "tiny".to_owned())];
+//! let mut sink = Box::new(ParquetSink::create(&path, layout, &metadata, Options::default())?);
+//! let key = RowKey {
+//!     source: "genome.fa".into(), record: "chr1".into(), record_index: 0,
+//!     start: 0, end: 1000, strand: Strand::Forward,
+//! };
+//! sink.write(&RowBlock { keys: vec![key], dim: 2, values: vec![0.5, -1.0] })?;
+//! assert!(!path.exists()); // a file of the final name is always complete
+//! assert_eq!(sink.finish()?.rows, 1);
+//! assert!(path.exists());
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod column;
+mod error;
+mod file;
+mod ipc;
+mod parquet;
+mod schema;
+mod sink;
+#[cfg(test)]
+mod testing;
+
+pub use error::{Error, Result};
+pub use file::check_output;
+pub use ipc::IpcSink;
+pub use parquet::ParquetSink;
+pub use schema::EmbedLayout;
+pub use sink::{Options, Report, Sink};

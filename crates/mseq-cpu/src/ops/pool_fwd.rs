@@ -42,7 +42,7 @@ fn add(kind: PoolKind, x: &[f32], sums: &[f64], segment: &PoolSegment, width: us
             PoolKind::Mean => sum.iter_mut().zip(row).for_each(|(s, &v)| *s += f64::from(v)),
             // Not f64::max, which would drop a NaN: an engine's NaN must be seen.
             PoolKind::Max => sum.iter_mut().zip(row).for_each(|(s, &v)| {
-                if !(f64::from(v) <= *s) {
+                if v.is_nan() || f64::from(v) > *s {
                     *s = f64::from(v);
                 }
             }),

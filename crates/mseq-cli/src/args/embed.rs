@@ -1,0 +1,266 @@
+use std::num::NonZeroU64;
+use std::path::{Path, PathBuf};
+
+use clap::{Args, ValueEnum};
+use mseq_core::{
+    DeviceSpec, EmbeddingDType, Layer, ListType, Pool, SequenceFormat, WindowLength, Windows,
+};
+use mseq_pipeline::Output;
+use mseq_source::InputSet;
+
+use super::{NotBuiltOptions, ProgressMode};
+use crate::Failure;
+
+#[derive(Debug, Args)]
+pub(crate) struct EmbedArgs {
+    /// FASTA or FASTQ, plain or gzip: files, directories, globs, or - for standard input
+    #[arg(required = true, value_name = "INPUT")]
+    pub(crate) inputs: Vec<String>,
+
+    /// Parquet file to write; - writes an Arrow IPC stream to standard output [default: input
+    /// stem with .embeddings.parquet, in the current folder]
+    #[arg(short, long, value_name = "PATH")]
+    output: Option<PathBuf>,
+
+    /// Built-in model, or a directory with config.json and *.safetensors
+    #[arg(long, value_name = "NAME|DIR", default_value_t = mseq_data::default_dna().name.to_owned())]
+    pub(crate) model: String,
+
+    /// Bases a row, or `record` for one row a record [default: 1000; record for FASTQ]
+    #[arg(long, value_name = "N")]
+    window: Option<WindowLength>,
+
+    /// Bases from one window's start to the next [default: the window]
+    #[arg(long, value_name = "S", value_parser = clap::value_parser!(u64).range(1..))]
+    stride: Option<u64>,
+
+    /// How the tokens of a window become a row; none gives one row a token
+    #[arg(long, value_enum, default_value_t)]
+    pool: PoolArg,
+
+    /// Which hidden states: 0 the embedding, K after block K, last after the final norm
+    #[arg(long, value_name = "K", default_value = "last", allow_hyphen_values = true)]
+    pub(crate) layer: Layer,
+
+    /// Run the model on pieces of N tokens, or on whole records [default: the model's own, else
+    /// whole]
+    #[arg(long, value_name = "whole|N")]
+    context: Option<String>,
+
+    /// Element type of the embedding column
+    #[arg(long, value_enum, default_value_t)]
+    embedding_dtype: EmbeddingDTypeArg,
+
+    /// Arrow type of the embedding column
+    #[arg(long, value_enum, default_value_t)]
+    list_type: ListTypeArg,
+
+    /// auto, cpu, cuda, cuda:0,1 or cuda:all
+    #[arg(long, default_value = "auto")]
+    pub(crate) device: DeviceSpec,
+
+    /// Arithmetic; the CPU has f32 only
+    #[arg(long, value_enum, default_value_t)]
+    dtype: DTypeArg,
+
+    /// Threads [default: all cores]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=4096))]
+    threads: Option<u32>,
+
+    /// Tokens an engine step [default: by the model's size]; never changes a row
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=16_777_216))]
+    pub(crate) chunk: Option<u64>,
+
+    /// Go into sub-directories
+    #[arg(long)]
+    recursive: bool,
+
+    /// Print what would be done, and do nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+
+    /// Write more than 100 GB without asking
+    #[arg(long)]
+    pub(crate) yes: bool,
+
+    /// A bar on a terminal, JSON lines, or nothing
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) progress: ProgressMode,
+
+    #[command(flatten)]
+    not_built: NotBuiltOptions,
+}
+
+#[derive(Debug, Clone, Copy, Default, ValueEnum)]
+enum PoolArg {
+    #[default]
+    Mean,
+    Max,
+    Last,
+    None,
+}
+
+#[derive(Debug, Clone, Copy, Default, ValueEnum)]
+enum EmbeddingDTypeArg {
+    #[default]
+    F32,
+    F16,
+}
+
+#[derive(Debug, Clone, Copy, Default, ValueEnum)]
+enum ListTypeArg {
+    #[default]
+    Fixed,
+    Variable,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+enum DTypeArg {
+    #[default]
+    F32,
+    Bf16,
+    F16,
+}
+
+/// `embed`, checked as far as the command line alone allows.
+#[derive(Debug)]
+pub(crate) struct EmbedPlan {
+    pub(crate) inputs: InputSet,
+    pub(crate) output: Output,
+    pub(crate) pool: Pool,
+    window: Option<WindowLength>,
+    stride: Option<NonZeroU64>,
+    /// `None`: as the model says. `Some(None)`: whole records.
+    pub(crate) context: Option<Option<u64>>,
+    pub(crate) embedding_dtype: EmbeddingDType,
+    pub(crate) list_type: ListType,
+    pub(crate) threads: usize,
+}
+
+impl EmbedPlan {
+    /// Windows of a record of that format.
+    pub(crate) fn windows(&self, format: SequenceFormat) -> Windows {
+        let length = self.window.unwrap_or(match (format, NonZeroU64::new(1000)) {
+            (SequenceFormat::Fasta, Some(n)) => WindowLength::Bases(n),
+            _ => WindowLength::Record,
+        });
+        Windows::new(length, self.stride)
+    }
+
+    /// Window and stride as metadata records them, given the format of the first record.
+    pub(crate) fn window_text(&self, first: SequenceFormat) -> (String, String) {
+        let text = |format| {
+            let w = self.windows(format);
+            let say = |n: Option<u64>| n.map_or("record".to_owned(), |n| n.to_string());
+            (say(w.length()), say(w.stride()))
+        };
+        let (fasta, fastq) = (text(SequenceFormat::Fasta), text(SequenceFormat::Fastq));
+        if self.inputs.inputs.len() > 1 && fasta != fastq {
+            let both = |a: String, b: String| format!("{a} (FASTA), {b} (FASTQ)");
+            return (both(fasta.0, fastq.0), both(fasta.1, fastq.1));
+        }
+        if first == SequenceFormat::Fasta { fasta } else { fastq }
+    }
+}
+
+impl EmbedArgs {
+    /// Checks the arguments and looks the inputs and the output folder up.
+    ///
+    /// # Errors
+    /// Exit 2 for what can't be meant, exit 1 for what is not there.
+    pub(crate) fn resolve(&self) -> Result<EmbedPlan, Failure> {
+        self.not_built.refuse()?;
+        if self.dtype != DTypeArg::F32 {
+            return Err(Failure::Usage("--dtype: the CPU computes in f32 only; use --dtype f32".into()));
+        }
+        if self.window == Some(WindowLength::Record) && self.stride.is_some() {
+            return Err(Failure::Usage("--stride has no meaning with --window record; leave one out".into()));
+        }
+        let context = match self.context.as_deref() {
+            None => None,
+            Some("whole") => Some(None),
+            Some(n) => match n.parse::<u64>() {
+                Ok(n) if n > 0 => Some(Some(n)),
+                _ => return Err(Failure::Usage(format!("--context '{n}': use whole, or a number of tokens from 1"))),
+            },
+        };
+        let inputs = InputSet::resolve(&self.inputs, self.recursive)?;
+        let output = self.resolve_output(&inputs)?;
+        Ok(EmbedPlan {
+            inputs,
+            output,
+            pool: match self.pool {
+                PoolArg::Mean => Pool::Mean,
+                PoolArg::Max => Pool::Max,
+                PoolArg::Last => Pool::Last,
+                PoolArg::None => Pool::None,
+            },
+            window: self.window,
+            stride: self.stride.and_then(NonZeroU64::new),
+            context,
+            embedding_dtype: match self.embedding_dtype {
+                EmbeddingDTypeArg::F32 => EmbeddingDType::F32,
+                EmbeddingDTypeArg::F16 => EmbeddingDType::F16,
+            },
+            list_type: match self.list_type {
+                ListTypeArg::Fixed => ListType::Fixed,
+                ListTypeArg::Variable => ListType::Variable,
+            },
+            threads: self.threads.map_or(0, |n| n as usize),
+        })
+    }
+
+    fn resolve_output(&self, inputs: &InputSet) -> Result<Output, Failure> {
+        let path = match &self.output {
+            Some(path) if path.as_os_str() == "-" => return Ok(Output::Stdout),
+            Some(path) => path.clone(),
+            None => match inputs.inputs.as_slice() {
+                [one] if one.path().is_some() => default_output(one.path().unwrap_or(Path::new("stdin"))),
+                [_] => return Err(Failure::Usage("standard input needs -o PATH, or -o - for an Arrow stream".into())),
+                all => {
+                    return Err(Failure::Usage(format!(
+                        "{} inputs need -o PATH, or -o - for an Arrow stream",
+                        all.len()
+                    )));
+                }
+            },
+        };
+        let same = |input: &Path| matches!((input.canonicalize(), path.canonicalize()), (Ok(a), Ok(b)) if a == b);
+        if let Some(input) = inputs.inputs.iter().find(|i| i.path().is_some_and(same)) {
+            return Err(Failure::Usage(format!("the output {} is the input {input}; choose another -o", path.display())));
+        }
+        mseq_sink::check_output(&path)?;
+        Ok(Output::Parquet(path))
+    }
+}
+
+/// `dir/genome.fa.gz` gives `genome.embeddings.parquet` in the current folder.
+fn default_output(input: &Path) -> PathBuf {
+    const SEQUENCE: [&str; 10] = ["fa", "fasta", "fna", "ffn", "frn", "fas", "mfa", "fq", "fastq", "txt"];
+    let name = input.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+    let strip = |name: &str, endings: &[&str]| {
+        let (stem, ending) = name.rsplit_once('.')?;
+        (!stem.is_empty() && endings.iter().any(|e| ending.eq_ignore_ascii_case(e))).then(|| stem.to_owned())
+    };
+    let name = strip(&name, &["gz", "bgz", "bgzf"]).unwrap_or(name);
+    let stem = strip(&name, &SEQUENCE).unwrap_or(name);
+    PathBuf::from(format!("{stem}.embeddings.parquet"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_output_loses_every_known_ending() {
+        for (input, output) in [
+            ("x/genome.fa", "genome.embeddings.parquet"),
+            ("genome.v2.fa.gz", "genome.v2.embeddings.parquet"),
+            ("reads.FASTQ", "reads.embeddings.parquet"),
+            ("plain", "plain.embeddings.parquet"),
+            (".fa", ".fa.embeddings.parquet"),
+        ] {
+            assert_eq!(default_output(Path::new(input)), PathBuf::from(output), "{input}");
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! What clap sees; each command's `resolve` turns it into a checked configuration.
+
+mod embed;
+mod models;
+mod not_built;
+
+use clap::{Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+
+pub(crate) use embed::{EmbedArgs, EmbedPlan};
+pub(crate) use models::ModelsCommand;
+pub(crate) use not_built::{Anything, NotBuiltOptions};
+
+/// Streams million-length DNA through chunked Mamba inference and writes embeddings to Parquet.
+#[derive(Debug, Parser)]
+#[command(
+    name = "mamba-seq",
+    version,
+    arg_required_else_help = true,
+    after_help = "Example: mamba-seq embed genome.fa\n\
+                  Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted, 143 terminated"
+)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+
+    /// Print errors only
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub(crate) quiet: bool,
+
+    /// Print the plan before the run
+    #[arg(short, long, global = true)]
+    pub(crate) verbose: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Pooled or per-token hidden states of DNA, as Parquet
+    Embed(Box<EmbedArgs>),
+    /// Built-in models and model directories
+    #[command(subcommand)]
+    Models(ModelsCommand),
+    /// What this machine offers, and what is missing
+    Doctor {
+        /// Compare every op of a GPU with the CPU
+        #[arg(long)]
+        verify: bool,
+    },
+    /// Completion script of a shell, on standard output
+    Completions {
+        /// Which shell
+        shell: Shell,
+    },
+    /// Manual page, on standard output
+    Man,
+    /// Not built yet: negative log-likelihood per window or token
+    #[command(hide = true)]
+    Score(Anything),
+    /// Not built yet: class probabilities
+    #[command(hide = true)]
+    Classify(Anything),
+    /// Not built yet: denoised audio
+    #[command(hide = true)]
+    Enhance(Anything),
+    /// Not built yet: fit and evaluate linear heads
+    #[command(hide = true)]
+    Head(Anything),
+    /// Not built yet: effect of variants
+    #[command(hide = true)]
+    Variants(Anything),
+    /// Not built yet: sample continuations
+    #[command(hide = true)]
+    Generate(Anything),
+    /// Not built yet: a saved job
+    #[command(hide = true)]
+    Run(Anything),
+    /// Not built yet: join shards
+    #[command(hide = true)]
+    Merge(Anything),
+    /// Not built yet: tokens a second of this machine
+    #[command(hide = true)]
+    Bench(Anything),
+    /// Not built yet: a page with plots
+    #[command(hide = true)]
+    Report(Anything),
+}
+
+/// When to show progress.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub(crate) enum ProgressMode {
+    /// A bar on a terminal, nothing in a pipe
+    #[default]
+    Auto,
+    /// Nothing
+    Never,
+    /// JSON lines on standard error
+    Json,
+}

@@ -1,0 +1,79 @@
+use clap::Args;
+
+use crate::Failure;
+
+/// Whatever follows a command that is not built yet.
+#[derive(Debug, Args)]
+#[command(disable_help_flag = true)]
+pub(crate) struct Anything {
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]
+    _words: Vec<String>,
+}
+
+/// Options of the contract that `embed` does not have yet: named, so that they never pass for
+/// something else, and refused.
+#[derive(Debug, Args)]
+pub(crate) struct NotBuiltOptions {
+    #[arg(long, hide = true)]
+    regions: Option<String>,
+    #[arg(long, hide = true)]
+    overlap: Option<String>,
+    #[arg(long, hide = true)]
+    strand: Option<String>,
+    #[arg(long, hide = true)]
+    combine_strands: Option<String>,
+    #[arg(long, hide = true)]
+    memory_limit: Option<String>,
+    #[arg(long, hide = true)]
+    shard: Option<String>,
+    #[arg(long, hide = true)]
+    resume: bool,
+    #[arg(long, hide = true)]
+    on_bad_record: Option<String>,
+    #[arg(long, hide = true)]
+    add_special_tokens: bool,
+    #[arg(long, hide = true)]
+    sequence_column: Option<String>,
+    #[arg(long, hide = true)]
+    id_column: Option<String>,
+    #[arg(long, hide = true)]
+    keep: Option<String>,
+    #[arg(long, hide = true)]
+    head: Option<String>,
+    #[arg(long, hide = true)]
+    mask_stride: Option<String>,
+    #[arg(long, hide = true)]
+    channel: Option<String>,
+    #[arg(long, hide = true)]
+    normalize: Option<String>,
+}
+
+impl NotBuiltOptions {
+    /// # Errors
+    /// When one of them was given with a value other than its default.
+    pub(crate) fn refuse(&self) -> Result<(), Failure> {
+        let given = |v: &Option<String>, default: &str| v.as_ref().is_some_and(|v| v != default);
+        let options = [
+            ("--regions", self.regions.is_some()),
+            ("--overlap", given(&self.overlap, "0")),
+            ("--strand", given(&self.strand, "forward")),
+            ("--combine-strands", self.combine_strands.is_some()),
+            ("--memory-limit", self.memory_limit.is_some()),
+            ("--shard", given(&self.shard, "1/1")),
+            ("--resume", self.resume),
+            ("--on-bad-record", given(&self.on_bad_record, "fail")),
+            ("--add-special-tokens", self.add_special_tokens),
+            ("--sequence-column", self.sequence_column.is_some()),
+            ("--id-column", self.id_column.is_some()),
+            ("--keep", self.keep.is_some()),
+            ("--head", self.head.is_some()),
+            ("--mask-stride", self.mask_stride.is_some()),
+            ("--channel", self.channel.is_some()),
+            ("--normalize", self.normalize.is_some()),
+        ];
+        match options.iter().find(|(_, given)| *given) {
+            Some((name, _)) => Err(Failure::not_built(name)),
+            None => Ok(()),
+        }
+    }
+}

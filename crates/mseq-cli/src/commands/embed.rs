@@ -1,0 +1,212 @@
+use std::ffi::OsString;
+use std::sync::Arc;
+
+use mseq_core::{Item, RecordHead};
+use mseq_engine::{EngineConfig, default_chunk, open};
+use mseq_model::Checkpoint;
+use mseq_pipeline::{Counters, EmbedJob, Output, Summary};
+use mseq_sink::EmbedLayout;
+use mseq_source::{DnaTokenizer, SequenceSource};
+
+use super::{model_files, plan};
+use crate::args::{EmbedArgs, EmbedPlan};
+use crate::progress::Progress;
+use crate::{Failure, say};
+
+/// Bases a block of the source holds.
+const BLOCK: usize = 64 << 10;
+/// Bytes that may wait between two stages.
+pub(super) const QUEUE_BYTES: usize = 4 << 20;
+
+/// `mamba-seq embed`.
+pub(crate) fn run(args: &EmbedArgs, quiet: bool, verbose: bool, line: &[OsString]) -> Result<(), Failure> {
+    let plan = args.resolve()?;
+    let checkpoint = Checkpoint::open(model_files(&args.model)?)?;
+    let tokens = &checkpoint.tokens;
+    let config = engine_config(args, &plan, &checkpoint);
+    if args.dry_run {
+        return plan::dry_run(args, &plan, &checkpoint, &config);
+    }
+    let opened = open(&args.device, plan.threads, &checkpoint, &config)?;
+
+    let tokenizer = DnaTokenizer::new(&tokens.letters, tokens.unknown);
+    let bytes_total = plan.inputs.bytes();
+    let mut source = SequenceSource::open(plan.inputs.clone(), tokenizer, BLOCK)?;
+    // The first record tells what the input is, and a file that is no sequence fails here.
+    let first = source.next()?;
+    let Some(Item::Begin(head)) = &first else {
+        return Err(Failure::Run("internal: the input does not begin with a record".into()));
+    };
+    if config.pool == mseq_core::Pool::None {
+        plan::check_size(args, &plan, checkpoint.shape.d_model, quiet)?;
+    }
+    let layout =
+        EmbedLayout { dim: checkpoint.shape.d_model, dtype: plan.embedding_dtype, list: plan.list_type };
+    let metadata = metadata(args, &plan, &checkpoint, &config, head, &opened.device, line)?;
+    if verbose {
+        say::line(&format!(
+            "model {} ({} parameters, {} layers), {}, chunk {} tokens, window {}, pool {}, layer {}",
+            checkpoint.name(),
+            say::grouped(checkpoint.shape.parameters() as u64),
+            checkpoint.shape.n_layer,
+            opened.device,
+            config.chunk,
+            plan.window_text(head.format).0,
+            plan.pool,
+            args.layer,
+        ));
+    }
+    if !quiet {
+        notes(&plan, &checkpoint, &opened.device);
+    }
+    let job = EmbedJob {
+        source,
+        first: first.into_iter().collect(),
+        runner: opened.runner,
+        engine: config,
+        output: plan.output.clone(),
+        layout,
+        metadata,
+        queue_bytes: QUEUE_BYTES,
+    };
+    let counters = Arc::new(Counters::default());
+    let progress = Progress::start(args.progress, quiet, &counters, bytes_total);
+    let result = mseq_pipeline::embed(job, &counters);
+    progress.finish(result.is_ok());
+    let summary = result?;
+    if !quiet {
+        report(&summary, &plan, layout.dim);
+    }
+    Ok(())
+}
+
+fn engine_config(args: &EmbedArgs, plan: &EmbedPlan, checkpoint: &Checkpoint) -> EngineConfig {
+    EngineConfig {
+        pool: plan.pool,
+        layer: args.layer,
+        fasta_windows: plan.windows(mseq_core::SequenceFormat::Fasta),
+        fastq_windows: plan.windows(mseq_core::SequenceFormat::Fastq),
+        chunk: args.chunk.map_or_else(|| default_chunk(&checkpoint.shape), |n| n as usize),
+        context: plan.context.unwrap_or(checkpoint.tokens.context),
+    }
+}
+
+/// What a user should know before the run, and could not see from the command line.
+fn notes(plan: &EmbedPlan, checkpoint: &Checkpoint, device: &str) {
+    say::note(&format!("running on {device}; this build has no CUDA engine"));
+    for note in &checkpoint.notes {
+        say::note(note);
+    }
+    if plan.inputs.skipped > 0 {
+        say::note(&format!("{} skipped: not FASTA or FASTQ", say::count(plan.inputs.skipped as u64, "file")));
+    }
+    if let (Some(length), None) = (checkpoint.tokens.model_max_length, plan.context) {
+        say::note(&format!(
+            "the model was trained on at most {length} tokens; longer records extrapolate (see --context)"
+        ));
+    }
+}
+
+/// The key-value metadata of the output.
+fn metadata(
+    args: &EmbedArgs,
+    plan: &EmbedPlan,
+    checkpoint: &Checkpoint,
+    config: &EngineConfig,
+    first: &RecordHead,
+    device: &str,
+    line: &[OsString],
+) -> Result<Vec<(String, String)>, Failure> {
+    let (window, stride) = plan.window_text(first.format);
+    let values = [
+        ("version", env!("CARGO_PKG_VERSION").to_owned()),
+        ("command", command_text(line)),
+        ("model", checkpoint.name()),
+        ("model_sha256", checkpoint.files().sha256()?),
+        ("modality", "dna".to_owned()),
+        ("pool", plan.pool.to_string()),
+        ("window", window),
+        ("stride", stride),
+        ("layer", args.layer.to_string()),
+        ("context", config.context.map_or("whole".to_owned(), |n| n.to_string())),
+        ("overlap", "0".to_owned()),
+        ("strand", "forward".to_owned()),
+        ("dtype", "f32".to_owned()),
+        ("device", device.to_owned()),
+        ("chunk", config.chunk.to_string()),
+        // Nothing of an embedding is drawn at random.
+        ("seed", "none".to_owned()),
+    ];
+    Ok(values.into_iter().map(|(key, value)| (format!("mamba_seq.{key}"), value)).collect())
+}
+
+/// The command line as a shell would take it; user names, passwords and query strings of URLs
+/// are left out.
+fn command_text(line: &[OsString]) -> String {
+    let word = |word: &OsString| {
+        let text = word.to_string_lossy();
+        let text = match text.split_once("://") {
+            Some((scheme, rest)) => {
+                let rest = rest.split(['?', '#']).next().unwrap_or_default();
+                let (host, path) = rest.split_once('/').map_or((rest, None), |(h, p)| (h, Some(p)));
+                let host = host.rsplit_once('@').map_or(host, |(_, h)| h);
+                format!("{scheme}://{host}{}", path.map_or(String::new(), |p| format!("/{p}")))
+            }
+            None => text.into_owned(),
+        };
+        let plain = |c: char| c.is_ascii_alphanumeric() || "-_=+.,:/@%".contains(c);
+        if !text.is_empty() && text.chars().all(plain) { text } else { format!("'{}'", text.replace('\'', r"'\''")) }
+    };
+    let mut words = vec!["mamba-seq".to_owned()];
+    words.extend(line.iter().skip(1).map(word));
+    words.join(" ")
+}
+
+/// The summary after a run.
+fn report(summary: &Summary, plan: &EmbedPlan, dim: usize) {
+    const LINES: usize = 10;
+    for unknown in summary.unknown_in.iter().take(LINES) {
+        say::line(&format!(
+            "record '{}': {} of {} letters are unknown to the model (N, other IUPAC codes, gaps)",
+            unknown.record,
+            say::grouped(unknown.unknown),
+            say::grouped(unknown.bases),
+        ));
+    }
+    if summary.unknown_records > LINES as u64 {
+        say::line(&format!(
+            "{} more records have unknown letters; {} letters in all",
+            say::grouped(summary.unknown_records - LINES as u64),
+            say::grouped(summary.unknown),
+        ));
+    }
+    if summary.empty > 0 {
+        say::line(&format!("{} without a letter gave no row", say::count(summary.empty, "record")));
+    }
+    let target = match &plan.output {
+        Output::Parquet(path) => path.display().to_string(),
+        Output::Stdout => "standard output".to_owned(),
+    };
+    let s = summary.elapsed.as_secs_f64();
+    say::line(&format!(
+        "{target}: {} of {dim} values ({}) from {}, {} in {} ({} bases/s)",
+        say::count(summary.report.rows, "row"),
+        say::bytes(summary.report.bytes),
+        say::count(summary.records, "record"),
+        say::count(summary.bases, "base"),
+        say::seconds(s),
+        say::grouped((summary.bases as f64 / s.max(1e-3)) as u64),
+    ));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commands_are_quoted_and_lose_credentials() {
+        let line = ["/usr/bin/mamba-seq", "embed", "my genome.fa", "https://me:pw@host.org/a/b.fa?key=1", "it's"];
+        let line: Vec<OsString> = line.into_iter().map(OsString::from).collect();
+        assert_eq!(command_text(&line), r"mamba-seq embed 'my genome.fa' https://host.org/a/b.fa 'it'\''s'");
+    }
+}

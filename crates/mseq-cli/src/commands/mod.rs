@@ -1,0 +1,53 @@
+//! One file a command.
+
+mod doctor;
+mod embed;
+mod models;
+mod plan;
+
+use std::ffi::OsString;
+use std::path::Path;
+
+use clap::CommandFactory;
+use mseq_model::ModelFiles;
+
+use crate::args::{Cli, Command};
+use crate::{Failure, say};
+
+/// Runs the command that was parsed from `line`.
+pub(crate) fn run(cli: Cli, line: &[OsString]) -> Result<(), Failure> {
+    match cli.command {
+        Command::Embed(args) => embed::run(&args, cli.quiet, cli.verbose, line),
+        Command::Models(command) => models::run(command),
+        Command::Doctor { verify } => doctor::run(verify),
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "mamba-seq", &mut script);
+            say::out(&String::from_utf8_lossy(&script))
+        }
+        Command::Man => {
+            let mut page = Vec::new();
+            let man = clap_mangen::Man::new(Cli::command());
+            man.render(&mut page).map_err(|e| Failure::Run(format!("manual page: {e}")))?;
+            say::out(&String::from_utf8_lossy(&page))
+        }
+        Command::Score(_) => Err(Failure::not_built("`score`")),
+        Command::Classify(_) => Err(Failure::not_built("`classify`")),
+        Command::Enhance(_) => Err(Failure::not_built("`enhance`")),
+        Command::Head(_) => Err(Failure::not_built("`head`")),
+        Command::Variants(_) => Err(Failure::not_built("`variants`")),
+        Command::Generate(_) => Err(Failure::not_built("`generate`")),
+        Command::Run(_) => Err(Failure::not_built("`run`")),
+        Command::Merge(_) => Err(Failure::not_built("`merge`")),
+        Command::Bench(_) => Err(Failure::not_built("`bench`")),
+        Command::Report(_) => Err(Failure::not_built("`report`")),
+    }
+}
+
+/// A built-in model of that name, else the directory.
+fn model_files(name: &str) -> Result<ModelFiles, Failure> {
+    match mseq_data::find(name) {
+        Some(builtin) => Ok(ModelFiles::Builtin { name: builtin.name, files: builtin.files }),
+        None => Ok(ModelFiles::dir(Path::new(name))?),
+    }
+}

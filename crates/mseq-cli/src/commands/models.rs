@@ -1,0 +1,143 @@
+use std::fmt::Write;
+
+use mseq_core::{DeviceSpec, Layer, Pool, Windows};
+use mseq_engine::{BatchOutput, ChunkBatch, EngineConfig, LaneSpan, open};
+use mseq_model::{Checkpoint, Layout, NormKind};
+
+use super::model_files;
+use crate::args::ModelsCommand;
+use crate::{Failure, say};
+
+/// `mamba-seq models`.
+pub(crate) fn run(command: ModelsCommand) -> Result<(), Failure> {
+    match command {
+        ModelsCommand::List => list(),
+        ModelsCommand::Info { model } => info(&model),
+        ModelsCommand::Verify { model, tokens } => verify(&model, tokens as usize),
+        ModelsCommand::Convert(_) => Err(Failure::not_built("`models convert`")),
+    }
+}
+
+fn list() -> Result<(), Failure> {
+    let mut text = String::new();
+    for builtin in mseq_data::builtins() {
+        let shape = Checkpoint::open(model_files(builtin.name)?)?.shape;
+        let _ = writeln!(
+            text,
+            "{}  {}  {} layers x {}, {} parameters  {}",
+            builtin.name,
+            builtin.modality,
+            shape.n_layer,
+            shape.d_model,
+            say::grouped(shape.parameters() as u64),
+            builtin.description
+        );
+    }
+    say::out(&text)
+}
+
+fn info(name: &str) -> Result<(), Failure> {
+    let c = Checkpoint::open(model_files(name)?)?;
+    let s = c.shape;
+    let mut text = String::new();
+    let mut row = |key: &str, value: String| {
+        let _ = writeln!(text, "{key:<18} {value}");
+    };
+    row("model", c.name());
+    let layout = match c.config.layout {
+        Layout::HuggingFace => "Hugging Face (model_type mamba)",
+        Layout::Original => "original (state-spaces)",
+    };
+    row("family", format!("Mamba-1, {layout}"));
+    row("schedule", "time-major: causal, streams in constant memory, state carried over chunks".into());
+    row("parameters", say::grouped(s.parameters() as u64));
+    row("n_layer", s.n_layer.to_string());
+    row("d_model", s.d_model.to_string());
+    row("d_inner", s.d_inner.to_string());
+    row("d_state", s.d_state.to_string());
+    row("d_conv", s.d_conv.to_string());
+    row("dt_rank", s.dt_rank.to_string());
+    row("vocabulary", s.vocab.to_string());
+    row("weights", c.weights().dtype().map_or("mixed".to_owned(), |d| d.to_string()));
+    let norm = match c.config.norm {
+        NormKind::Rms => "RMSNorm",
+        NormKind::Layer => "LayerNorm",
+    };
+    row("norm", format!("{norm}, eps {:e}", c.config.eps));
+    row("residual", format!("f32 (residual_in_fp32 is {} in the config)", c.config.residual_in_fp32));
+    row("head", if c.config.tied { "tied to the embedding" } else { "its own (not used by embed)" }.into());
+    let letters: Vec<String> = c.tokens.letters.iter().map(|(l, id)| format!("{l} {id}")).collect();
+    row("tokens", format!("{}; others {} (from {})", letters.join(", "), c.tokens.unknown, c.tokens.origin));
+    row("strands", "forward only".into());
+    row("context", c.tokens.context.map_or("whole record".into(), |n| format!("{n} tokens")));
+    if let Some(n) = c.tokens.model_max_length {
+        row("trained at", format!("at most {n} tokens (model_max_length); longer records extrapolate"));
+    }
+    let state = 4 * s.n_layer * s.d_inner * (s.d_state + s.d_conv - 1);
+    row("state", format!("{} a sequence (conv_state and ssm_state, f32)", say::bytes(state as u64)));
+    row("sha256", c.files().sha256()?);
+    for note in &c.notes {
+        row("note", note.clone());
+    }
+    if let Some(builtin) = mseq_data::find(name) {
+        let _ = write!(text, "\n{}", builtin.card);
+    }
+    say::out(&text)
+}
+
+/// Runs tokens whole and in ragged chunks: on the CPU the bits must be equal.
+fn verify(name: &str, tokens: usize) -> Result<(), Failure> {
+    let checkpoint = Checkpoint::open(model_files(name)?)?;
+    let config = EngineConfig {
+        pool: Pool::None,
+        layer: Layer::Last,
+        fasta_windows: Windows::record(),
+        fastq_windows: Windows::record(),
+        chunk: tokens,
+        context: None,
+    };
+    let mut opened = open(&DeviceSpec::Cpu, 0, &checkpoint, &config)?;
+    let letters: Vec<u32> = checkpoint.tokens.letters.values().copied().collect();
+    // A linear congruential generator (Knuth's constants): the same tokens on every machine.
+    let mut x = 1u64;
+    let ids: Vec<u32> = (0..tokens)
+        .map(|_| {
+            x = x.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            letters[(x >> 33) as usize % letters.len()]
+        })
+        .collect();
+    let mut run = |cuts: &[usize]| -> Result<Vec<f32>, Failure> {
+        let (mut out, mut at) = (Vec::new(), 0);
+        for &cut in cuts.iter().cycle() {
+            let end = (at + cut).min(tokens);
+            let lanes = vec![LaneSpan { rows: 0..end - at, fresh: at == 0, slot: Some(0) }];
+            let ids = ids[at..end].to_vec();
+            let rows = std::iter::once(0..end - at).collect();
+            let output = BatchOutput::Rows(rows);
+            out.extend(opened.runner.run(&ChunkBatch { ids, lanes, output, keys: Vec::new(), done: Vec::new() })?);
+            at = end;
+            if at == tokens {
+                break;
+            }
+        }
+        Ok(out)
+    };
+    let whole = run(&[tokens])?;
+    if let Some(at) = whole.iter().position(|v| !v.is_finite()) {
+        let (token, channel) = (at / checkpoint.shape.d_model + 1, at % checkpoint.shape.d_model);
+        return Err(Failure::Run(format!("{name}: hidden state {channel} of token {token} is not finite")));
+    }
+    let norm = whole.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt();
+    let mut text = format!("{name}: {tokens} tokens on {}, whole against chunks\n", opened.device);
+    let mut equal = true;
+    for cuts in [&[1][..], &[2, 1, 3], &[7], &[64, 1], &[1000, 13]] {
+        let cut = run(cuts)?;
+        let off = whole.iter().zip(&cut).map(|(a, b)| f64::from(a - b).powi(2)).sum::<f64>().sqrt() / norm;
+        let same = whole.iter().zip(&cut).all(|(a, b)| a.to_bits() == b.to_bits());
+        equal &= same;
+        let verdict = if same { "equal bits".to_owned() } else { format!("DIFFERS, relative error {off:.1e}") };
+        let _ = writeln!(text, "  chunks of {cuts:?}: {verdict}");
+    }
+    say::out(&text)?;
+    if equal { Ok(()) } else { Err(Failure::Run(format!("{name}: chunks change the result on this machine"))) }
+}

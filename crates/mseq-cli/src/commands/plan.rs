@@ -1,0 +1,142 @@
+//! `--dry-run`, and the check of huge outputs.
+
+use std::time::Instant;
+
+use mseq_core::{Pool, RecordHead, SequenceFormat};
+use mseq_engine::{BatchOutput, ChunkBatch, EngineConfig, open};
+use mseq_model::arch::Mamba;
+use mseq_model::Checkpoint;
+use mseq_pipeline::Output;
+use mseq_source::Counts;
+
+use super::embed::QUEUE_BYTES;
+use crate::args::{EmbedArgs, EmbedPlan};
+use crate::{Failure, say};
+
+/// Above this, `--pool none` needs `--yes`.
+const LARGE: u64 = 100_000_000_000;
+
+/// Bytes of a row beside its numbers: coordinates are delta-coded, texts are in dictionaries.
+const KEY_BYTES: u64 = 4;
+
+fn counts(plan: &EmbedPlan) -> Result<Counts, Failure> {
+    Ok(mseq_source::count(&plan.inputs)?)
+}
+
+fn has_stdin(plan: &EmbedPlan) -> bool {
+    plan.inputs.inputs.iter().any(|i| i.path().is_none())
+}
+
+fn value_bytes(plan: &EmbedPlan) -> u64 {
+    match plan.embedding_dtype {
+        mseq_core::EmbeddingDType::F32 => 4,
+        mseq_core::EmbeddingDType::F16 => 2,
+    }
+}
+
+/// Says how large a file of one row a token becomes, and refuses beyond 100 GB without `--yes`.
+pub(super) fn check_size(args: &EmbedArgs, plan: &EmbedPlan, dim: usize, quiet: bool) -> Result<(), Failure> {
+    let each = dim as u64 * value_bytes(plan) + KEY_BYTES;
+    if has_stdin(plan) {
+        if !quiet {
+            say::note(&format!("--pool none: one row a token, about {} a million tokens", say::bytes(each * 1_000_000)));
+        }
+        return Ok(());
+    }
+    let bases = counts(plan)?.bases;
+    let bytes = bases.saturating_mul(each);
+    if bytes > LARGE && !args.yes {
+        return Err(Failure::Usage(format!(
+            "--pool none gives {} of {} before compression; add --yes to write it, or pool",
+            say::count(bases, "row"),
+            say::bytes(bytes)
+        )));
+    }
+    if !quiet {
+        say::note(&format!("--pool none: {} of up to {}", say::count(bases, "row"), say::bytes(bytes)));
+    }
+    Ok(())
+}
+
+/// Prints what a run would do.
+pub(super) fn dry_run(
+    args: &EmbedArgs,
+    plan: &EmbedPlan,
+    checkpoint: &Checkpoint,
+    config: &EngineConfig,
+) -> Result<(), Failure> {
+    if has_stdin(plan) {
+        return Err(Failure::Usage("--dry-run reads the input to count it, and standard input can't be read twice; give a file".into()));
+    }
+    let counts = counts(plan)?;
+    let windows = plan.windows(first_format(plan)?);
+    let rows: u64 = match plan.pool {
+        Pool::None => counts.bases,
+        _ => counts.lengths.iter().map(|&bases| windows.count(bases)).sum(),
+    };
+    let shape = checkpoint.shape;
+    let row_bytes = shape.d_model as u64 * value_bytes(plan) + KEY_BYTES;
+    let step = config.chunk * Mamba::<mseq_cpu::CpuBackend>::workspace_bytes_per_row(&shape);
+    let sums = config.open_windows() * 8 * shape.d_model as u64;
+    let memory = 4 * shape.parameters() as u64 + step as u64 + sums + 2 * QUEUE_BYTES as u64 + (16 << 20);
+    let (device, rate) = measure(args, plan, checkpoint, config)?;
+    let target = match &plan.output {
+        Output::Parquet(path) => path.display().to_string(),
+        Output::Stdout => "standard output (Arrow IPC stream)".to_owned(),
+    };
+    say::out(&format!(
+        "model    {} ({} parameters, {} layers, d_model {})\n\
+         device   {device}, chunk {} tokens\n\
+         records  {}\n\
+         tokens   {}\n\
+         rows     {}\n\
+         output   {target}, up to {}\n\
+         memory   about {}\n\
+         scratch  none\n\
+         time     about {} ({} tokens/s measured now)\n",
+        checkpoint.name(),
+        say::grouped(shape.parameters() as u64),
+        shape.n_layer,
+        shape.d_model,
+        config.chunk,
+        say::grouped(counts.records),
+        say::grouped(counts.bases),
+        say::grouped(rows),
+        say::bytes(rows * row_bytes),
+        say::bytes(memory),
+        say::seconds(counts.bases as f64 / rate),
+        say::grouped(rate as u64),
+    ))
+}
+
+fn first_format(plan: &EmbedPlan) -> Result<SequenceFormat, Failure> {
+    let tokenizer = mseq_source::DnaTokenizer::caduceus();
+    let mut source = mseq_source::SequenceSource::open(plan.inputs.clone(), tokenizer, 1)?;
+    match source.next()? {
+        Some(mseq_core::Item::Begin(RecordHead { format, .. })) => Ok(format),
+        _ => Ok(SequenceFormat::Fasta),
+    }
+}
+
+/// Tokens a second of this machine on this model: a warm step, then steps for half a second.
+fn measure(
+    args: &EmbedArgs,
+    plan: &EmbedPlan,
+    checkpoint: &Checkpoint,
+    config: &EngineConfig,
+) -> Result<(String, f64), Failure> {
+    let mut opened = open(&args.device, plan.threads, checkpoint, config)?;
+    let letters: Vec<u32> = checkpoint.tokens.letters.values().copied().collect();
+    let rows = config.chunk.min(2048);
+    // Any fixed walk over the letters will do: time does not depend on them.
+    let ids = (0..rows).map(|i| letters[(i * i + i / 3) % letters.len()]).collect();
+    let lanes = vec![mseq_engine::LaneSpan { rows: 0..rows, fresh: true, slot: None }];
+    let batch = ChunkBatch { ids, lanes, output: BatchOutput::Rows(Vec::new()), keys: Vec::new(), done: Vec::new() };
+    opened.runner.run(&batch)?;
+    let (start, mut steps) = (Instant::now(), 0u32);
+    while steps == 0 || start.elapsed().as_secs_f64() < 0.5 {
+        opened.runner.run(&batch)?;
+        steps += 1;
+    }
+    Ok((opened.device, f64::from(steps) * rows as f64 / start.elapsed().as_secs_f64()))
+}

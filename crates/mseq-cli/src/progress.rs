@@ -1,0 +1,128 @@
+//! Progress of a job on standard error: a bar, or JSON lines.
+
+use std::io::{self, IsTerminal, Write};
+use std::sync::Arc;
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use mseq_pipeline::Counters;
+use serde_json::json;
+
+use crate::args::ProgressMode;
+use crate::say;
+
+/// A display that follows a job's counters until it is dropped.
+pub(crate) struct Progress {
+    stop: Option<Sender<bool>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Progress {
+    /// Starts the display that `mode` asks for; none with `quiet`, in a pipe, or when the thread
+    /// can't be had: a display is never worth a failure.
+    pub(crate) fn start(mode: ProgressMode, quiet: bool, counters: &Arc<Counters>, bytes_total: Option<u64>) -> Self {
+        let none = Self { stop: None, thread: None };
+        let json = match mode {
+            ProgressMode::Json => true,
+            ProgressMode::Auto if !quiet && io::stderr().is_terminal() => false,
+            _ => return none,
+        };
+        let (stop, stopped) = channel();
+        let counters = Arc::clone(counters);
+        let body = move || {
+            let view = View { counters, bytes_total, start: Instant::now() };
+            let bar = (!json).then(bar);
+            let every = Duration::from_millis(if json { 500 } else { 100 });
+            if json {
+                view.json("start");
+            }
+            let done = loop {
+                match stopped.recv_timeout(every) {
+                    Err(RecvTimeoutError::Timeout) => match &bar {
+                        Some(bar) => view.draw(bar),
+                        None => view.json("progress"),
+                    },
+                    Ok(done) => break done,
+                    Err(RecvTimeoutError::Disconnected) => break false,
+                }
+            };
+            match bar {
+                Some(bar) => bar.finish_and_clear(),
+                None => view.json(if done { "done" } else { "failed" }),
+            }
+        };
+        match std::thread::Builder::new().name("progress".into()).spawn(body) {
+            Ok(thread) => Self { stop: Some(stop), thread: Some(thread) },
+            Err(_) => none,
+        }
+    }
+
+    /// Takes the display away; JSON ends in a line `done` or `failed`.
+    pub(crate) fn finish(mut self, done: bool) {
+        if let Some(stop) = self.stop.take() {
+            // The thread may be gone: then there is nothing to end.
+            let _ = stop.send(done);
+        }
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+struct View {
+    counters: Arc<Counters>,
+    bytes_total: Option<u64>,
+    start: Instant,
+}
+
+impl View {
+    fn rate(&self) -> f64 {
+        self.counters.bases() as f64 / self.start.elapsed().as_secs_f64().max(1e-3)
+    }
+
+    fn eta(&self, total: Option<u64>) -> Option<f64> {
+        let (done, rate) = (self.counters.bases(), self.rate());
+        (done > 0).then_some(total?.saturating_sub(done) as f64 / rate)
+    }
+
+    fn json(&self, event: &str) {
+        let total = self.counters.bases_total(self.bytes_total);
+        let mut line = json!({
+            "event": event,
+            "record": self.counters.record().as_deref(),
+            "bases_done": self.counters.bases(),
+            "bases_total": total,
+            "rows": self.counters.rows(),
+            "rate": (self.rate() * 10.0).round() / 10.0,
+            "eta_s": self.eta(total).map(|s| (s * 10.0).round() / 10.0),
+        });
+        if event == "start" {
+            line["resumed_from"] = json!(0);
+        }
+        // Nobody left to read it: the job goes on.
+        let _ = writeln!(io::stderr().lock(), "{line}");
+    }
+
+    fn draw(&self, bar: &ProgressBar) {
+        let total = self.counters.bases_total(self.bytes_total);
+        let done = self.counters.bases();
+        match total {
+            Some(total) => bar.set_length(total.max(done)),
+            None => bar.unset_length(),
+        }
+        bar.set_position(done);
+        let record = self.counters.record().unwrap_or_default();
+        let eta = self.eta(total).map_or(String::new(), |s| format!(", {} left", say::seconds(s)));
+        bar.set_message(format!("{record}  {} bases/s{eta}", say::grouped(self.rate() as u64)));
+    }
+}
+
+fn bar() -> ProgressBar {
+    let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr());
+    if let Ok(style) = ProgressStyle::with_template("{bar:28} {percent:>3}%  {msg}") {
+        bar.set_style(style.progress_chars("=> "));
+    }
+    bar
+}

@@ -1,0 +1,105 @@
+use mseq_backend::Backend;
+use mseq_backend::ops::{PoolFwd, PoolKind};
+use mseq_core::Pool;
+use mseq_model::Checkpoint;
+use mseq_model::arch::{Mamba, MambaState, Workspace};
+
+use crate::packer::{BatchOutput, ChunkBatch, EngineConfig, SLOTS};
+use crate::{Error, Result};
+
+/// A model on a device, seen from above the generic world.
+pub trait Runner: Send {
+    /// Width of a row.
+    fn dim(&self) -> usize;
+
+    /// Device, as metadata records it.
+    fn device(&self) -> String;
+
+    /// Runs one step and gives the rows that it closes: (keys of the batch, dim), row-major.
+    ///
+    /// # Errors
+    /// When the batch is broken or the device fails.
+    fn run(&mut self, batch: &ChunkBatch) -> Result<Vec<f32>>;
+}
+
+/// A model on any backend.
+pub struct ModelRunner<B: Backend> {
+    backend: B,
+    model: Mamba<B>,
+    state: MambaState<B>,
+    workspace: Workspace<B>,
+    /// Blocks to run, and whether the final norm follows.
+    upto: (usize, bool),
+    kind: PoolKind,
+    sums: B::Sums,
+    sums_slots: usize,
+}
+
+/// Most bytes that the sums of open windows may take.
+const MAX_SUMS: u64 = 1 << 30;
+
+impl<B: Backend> ModelRunner<B> {
+    /// Loads the weights and makes room for state, sums and one step.
+    ///
+    /// # Errors
+    /// When the layer does not exist, too many windows overlap, or weights can't be read.
+    pub fn new(backend: B, checkpoint: &Checkpoint, config: &EngineConfig) -> Result<Self> {
+        let shape = checkpoint.shape;
+        let upto = config.layer.resolve(shape.n_layer).ok_or_else(|| match config.layer {
+            mseq_core::Layer::At(layer) => Error::Model(mseq_model::Error::NoSuchLayer {
+                model: checkpoint.name(),
+                layer,
+                n_layer: shape.n_layer,
+            }),
+            mseq_core::Layer::Last => Error::Stream("the last layer does not exist"),
+        })?;
+        let open = config.open_windows();
+        let bytes = open.saturating_mul(8 * shape.d_model as u64);
+        if bytes > MAX_SUMS {
+            let tiled = [config.fasta_windows, config.fastq_windows];
+            let worst = tiled.into_iter().max_by_key(|w| w.max_open()).unwrap_or(config.fasta_windows);
+            let (length, stride) = (worst.length().unwrap_or(0), worst.stride().unwrap_or(0));
+            return Err(Error::TooManyWindows { length, stride, open, bytes });
+        }
+        let model = Mamba::load(&backend, checkpoint)?;
+        let state = model.state(&backend, SLOTS)?;
+        let workspace = model.workspace(&backend, config.chunk)?;
+        let sums_slots = open as usize;
+        let sums = backend.sums(sums_slots, shape.d_model)?;
+        let kind = match config.pool {
+            Pool::Mean | Pool::None => PoolKind::Mean,
+            Pool::Max => PoolKind::Max,
+            Pool::Last => PoolKind::Last,
+        };
+        Ok(Self { backend, model, state, workspace, upto, kind, sums, sums_slots })
+    }
+}
+
+impl<B: Backend> Runner for ModelRunner<B> {
+    fn dim(&self) -> usize {
+        self.model.shape().d_model
+    }
+
+    fn device(&self) -> String {
+        self.backend.name()
+    }
+
+    fn run(&mut self, batch: &ChunkBatch) -> Result<Vec<f32>> {
+        let width = self.dim();
+        let (backend, state, workspace) = (&self.backend, &mut self.state, &mut self.workspace);
+        let x = self.model.forward(backend, &batch.ids, &batch.lanes, self.upto, state, workspace)?;
+        match &batch.output {
+            BatchOutput::Rows(ranges) => {
+                let mut values = Vec::new();
+                for range in ranges {
+                    values.extend(backend.download(x, range.start * width..range.end * width)?);
+                }
+                Ok(values)
+            }
+            BatchOutput::Pool(segments) => {
+                let (rows, kind, slots, sums) = (batch.ids.len(), self.kind, self.sums_slots, &mut self.sums);
+                Ok(backend.pool_fwd(PoolFwd { kind, rows, width, slots, x, segments, sums })?)
+            }
+        }
+    }
+}

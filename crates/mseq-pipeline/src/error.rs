@@ -1,0 +1,49 @@
+use std::fmt;
+
+/// A signal that ended a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Signal {
+    /// SIGINT, as from Ctrl-C.
+    Interrupt,
+    /// SIGTERM, as from a batch system.
+    Terminate,
+}
+
+impl fmt::Display for Signal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Signal::Interrupt => "interrupted (SIGINT)",
+            Signal::Terminate => "terminated (SIGTERM)",
+        })
+    }
+}
+
+/// Why a job ended early.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The input.
+    #[error(transparent)]
+    Source(#[from] mseq_source::Error),
+    /// The model or device.
+    #[error(transparent)]
+    Engine(#[from] mseq_engine::Error),
+    /// The output.
+    #[error(transparent)]
+    Sink(#[from] mseq_sink::Error),
+    /// A signal.
+    #[error("{0}; nothing was written to the output")]
+    Signal(Signal),
+    /// The reader of standard output went away: not a failure.
+    #[error("standard output was closed")]
+    BrokenPipe,
+    /// The stage on the other side of a queue ended; its own error says why.
+    #[error("a stage ended early")]
+    Closed,
+    /// Threads can't be started, or a stage panicked.
+    #[error("internal: {0}")]
+    Internal(String),
+}
+
+/// Result of this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;

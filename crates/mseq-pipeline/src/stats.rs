@@ -1,0 +1,131 @@
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use mseq_engine::RecordSummary;
+use mseq_sink::Report;
+
+/// What a job has done so far, for a progress display to read at its own pace.
+#[derive(Debug, Default)]
+pub struct Counters {
+    bases: AtomicU64,
+    rows: AtomicU64,
+    records: AtomicU64,
+    bytes_read: AtomicU64,
+    bases_read: AtomicU64,
+    all_read: AtomicBool,
+    record: Mutex<Option<Arc<str>>>,
+}
+
+impl Counters {
+    /// Bases that went through the model.
+    pub fn bases(&self) -> u64 {
+        self.bases.load(Ordering::Relaxed)
+    }
+
+    /// Rows made.
+    pub fn rows(&self) -> u64 {
+        self.rows.load(Ordering::Relaxed)
+    }
+
+    /// Records finished.
+    pub fn records(&self) -> u64 {
+        self.records.load(Ordering::Relaxed)
+    }
+
+    /// Bases of the whole input: exact once it is read, before that scaled up from the share of
+    /// its `bytes_total` that is read. `None` for standard input.
+    pub fn bases_total(&self, bytes_total: Option<u64>) -> Option<u64> {
+        let (bytes, bases) = (self.bytes_read.load(Ordering::Relaxed), self.bases_read.load(Ordering::Relaxed));
+        if self.all_read.load(Ordering::Relaxed) {
+            return Some(bases);
+        }
+        let total = bytes_total.filter(|_| bytes > 0)?;
+        Some((bases as f64 * (total as f64 / bytes as f64).max(1.0)) as u64)
+    }
+
+    /// The record that is being read.
+    pub fn record(&self) -> Option<Arc<str>> {
+        self.record.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn add(&self, bases: u64, rows: u64, records: u64) {
+        self.bases.fetch_add(bases, Ordering::Relaxed);
+        self.rows.fetch_add(rows, Ordering::Relaxed);
+        self.records.fetch_add(records, Ordering::Relaxed);
+    }
+
+    pub(crate) fn set_read(&self, bytes: u64, bases: u64) {
+        self.bytes_read.store(bytes, Ordering::Relaxed);
+        self.bases_read.store(bases, Ordering::Relaxed);
+    }
+
+    pub(crate) fn set_all_read(&self) {
+        self.all_read.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn set_record(&self, id: &Arc<str>) {
+        *self.record.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(id));
+    }
+}
+
+/// Unknown letters of one record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnknownIn {
+    /// Record id.
+    pub record: Arc<str>,
+    /// Its position in the input.
+    pub record_index: u64,
+    /// Letters that became the unknown token.
+    pub unknown: u64,
+    /// Letters in all.
+    pub bases: u64,
+}
+
+/// What a job did.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Summary {
+    /// Records read.
+    pub records: u64,
+    /// Records without a letter, which gave no row.
+    pub empty: u64,
+    /// Letters read.
+    pub bases: u64,
+    /// Letters that became the unknown token.
+    pub unknown: u64,
+    /// Lower-case letters.
+    pub soft_masked: u64,
+    /// The first records with unknown letters, at most [`Summary::LISTED`].
+    pub unknown_in: Vec<UnknownIn>,
+    /// Records with unknown letters.
+    pub unknown_records: u64,
+    /// What was written.
+    pub report: Report,
+    /// Wall time of the run.
+    pub elapsed: Duration,
+}
+
+impl Summary {
+    /// Records listed one by one; the rest are only counted, so that memory stays bounded.
+    pub const LISTED: usize = 1000;
+
+    pub(crate) fn add(&mut self, record: &RecordSummary) {
+        let tail = record.tail;
+        self.records += 1;
+        self.empty += u64::from(tail.bases == 0);
+        self.bases += tail.bases;
+        self.unknown += tail.unknown;
+        self.soft_masked += tail.soft_masked;
+        if tail.unknown > 0 {
+            self.unknown_records += 1;
+            if self.unknown_in.len() < Self::LISTED {
+                self.unknown_in.push(UnknownIn {
+                    record: Arc::clone(&record.head.id),
+                    record_index: record.head.index,
+                    unknown: tail.unknown,
+                    bases: tail.bases,
+                });
+            }
+        }
+    }
+}

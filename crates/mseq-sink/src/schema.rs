@@ -1,0 +1,130 @@
+use std::sync::Arc;
+
+use arrow_schema::{DataType, Field, FieldRef, Metadata, Schema};
+use mseq_core::{EmbeddingDType, ListType};
+
+use crate::column::{Column, Embedding, Position, Text};
+use crate::{Error, Result};
+
+/// How `embed` writes its rows: the width, element type and list type of the `embedding` column.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EmbedLayout {
+    /// Channels of an embedding, from 1.
+    pub dim: usize,
+    /// Element type.
+    pub dtype: EmbeddingDType,
+    /// List type.
+    pub list: ListType,
+}
+
+impl EmbedLayout {
+    /// The Arrow schema of the output, `metadata` (`mamba_seq.*` keys) included.
+    ///
+    /// No column is nullable. List items are, for the sake of readers, but none is ever null.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Dim`] when no list can be that wide.
+    ///
+    /// ```
+    /// # use mseq_core::{EmbeddingDType, ListType};
+    /// let layout = mseq_sink::EmbedLayout { dim: 128, dtype: EmbeddingDType::F32, list: ListType::Fixed };
+    /// let names: Vec<_> = layout.schema(&[])?.fields().iter().map(|f| f.name().clone()).collect();
+    /// assert_eq!(names, ["source", "record", "record_index", "start", "end", "strand", "embedding"]);
+    /// # Ok::<(), mseq_sink::Error>(())
+    /// ```
+    pub fn schema(&self, metadata: &[(String, String)]) -> Result<Schema> {
+        Ok(schema_of(&self.columns()?, metadata))
+    }
+
+    /// The columns, empty, in file order.
+    pub(crate) fn columns(&self) -> Result<Vec<Box<dyn Column>>> {
+        self.dim_i32()?;
+        Ok(vec![
+            Text::boxed("source", |key| &key.source),
+            Text::boxed("record", |key| &key.record),
+            Position::boxed("record_index", |key| key.record_index),
+            Position::boxed("start", |key| key.start),
+            Position::boxed("end", |key| key.end),
+            Text::boxed("strand", |key| key.strand.as_str()),
+            Embedding::boxed(*self),
+        ])
+    }
+
+    /// Width as Arrow wants it.
+    pub(crate) fn dim_i32(&self) -> Result<i32> {
+        i32::try_from(self.dim).ok().filter(|&dim| dim > 0).ok_or(Error::Dim { dim: self.dim })
+    }
+
+    /// Field of a list's elements.
+    ///
+    /// `element` is the Parquet standard's name, and what pyarrow shows for any file; a stream has
+    /// it too, so that both have one schema. It is nullable though never null, because only then
+    /// pyarrow finds the type equal to its own `list_(float32(), d)`; that costs no size or speed.
+    pub(crate) fn item(&self) -> FieldRef {
+        let values = match self.dtype {
+            EmbeddingDType::F32 => DataType::Float32,
+            EmbeddingDType::F16 => DataType::Float16,
+        };
+        Arc::new(Field::new("element", values, true))
+    }
+
+    /// Type of the `embedding` column; the width was checked when the columns were made.
+    pub(crate) fn list_type(&self) -> DataType {
+        match self.list {
+            ListType::Fixed => DataType::FixedSizeList(self.item(), self.dim as i32),
+            ListType::Variable => DataType::List(self.item()),
+        }
+    }
+}
+
+/// The fields of `columns` with the file's metadata.
+pub(crate) fn schema_of(columns: &[Box<dyn Column>], metadata: &[(String, String)]) -> Schema {
+    let fields: Vec<_> = columns.iter().map(|c| c.field()).collect();
+    Schema::new_with_metadata(fields, metadata.iter().cloned().collect::<Metadata>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{layouts, metadata};
+
+    #[test]
+    fn schema_is_the_contract() {
+        for layout in layouts(7) {
+            let schema = layout.schema(&metadata()).unwrap();
+            let text: Vec<_> =
+                schema.fields().iter().map(|f| format!("{}: {}", f.name(), f.data_type())).collect();
+            let item =
+                if layout.dtype == EmbeddingDType::F32 { DataType::Float32 } else { DataType::Float16 };
+            let item = Arc::new(Field::new("element", item, true));
+            assert_eq!(
+                text[..6],
+                [
+                    "source: Utf8",
+                    "record: Utf8",
+                    "record_index: UInt64",
+                    "start: UInt64",
+                    "end: UInt64",
+                    "strand: Utf8"
+                ]
+            );
+            let list = match layout.list {
+                ListType::Fixed => DataType::FixedSizeList(item, 7),
+                ListType::Variable => DataType::List(item),
+            };
+            assert_eq!(schema.field(6).name(), "embedding");
+            assert_eq!(schema.field(6).data_type(), &list);
+            assert!(schema.fields().iter().all(|f| !f.is_nullable()));
+            assert_eq!(schema.metadata().get("mamba_seq.model").unwrap(), "tiny");
+        }
+    }
+
+    #[test]
+    fn no_list_is_that_wide() {
+        for dim in [0, i32::MAX as usize + 1] {
+            let layout = EmbedLayout { dim, dtype: EmbeddingDType::F32, list: ListType::Fixed };
+            assert!(matches!(layout.schema(&[]), Err(Error::Dim { .. })));
+        }
+    }
+}
