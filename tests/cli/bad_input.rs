@@ -124,7 +124,6 @@ fn usage() {
         (&["--threads", "0"], "--threads"),
         (&["-o", "x"], "is the input"),
         (&["--window", "1000000000", "--stride", "1"], "--stride"),
-        (&["--resume"], "not built yet"),
         (&["--strand", "both"], "not built yet"),
         (&["--regions", "x.bed"], "not built yet"),
         (&["--shard", "1/2"], "not built yet"),
@@ -145,7 +144,9 @@ fn usage() {
     // Defaults of options that are not built yet are no request for them.
     refused(b"", &["--strand", "forward", "--shard", "1/1", "--on-bad-record", "fail"], 1, &["x: "]);
     let folder = tempfile::tempdir().unwrap();
-    for command in ["score", "classify", "enhance", "head", "variants", "generate", "run", "merge", "bench", "report"] {
+    for command in
+        ["score", "classify", "enhance", "head", "variants", "generate", "run", "merge", "bench", "report"]
+    {
         let ran = mamba_seq(folder.path(), &[command, "x", "--any", "thing"]);
         check(&ran.stderr, ran.code, 2, &[command, "not built yet"]);
     }
@@ -202,7 +203,10 @@ impl Model {
     }
 
     /// Gives every tensor to `change`, which gives back those to write.
-    fn tensors(&self, change: impl Fn(String, Vec<usize>, Vec<f32>) -> Vec<(String, Vec<usize>, Vec<f32>)>) -> &Self {
+    fn tensors(
+        &self,
+        change: impl Fn(String, Vec<usize>, Vec<f32>) -> Vec<(String, Vec<usize>, Vec<f32>)>,
+    ) -> &Self {
         let path = self.0.path().join("model.safetensors");
         let bytes = std::fs::read(&path).unwrap();
         let file = SafeTensors::deserialize(&bytes).unwrap();
@@ -211,9 +215,12 @@ impl Model {
             let values = t.data().as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
             out.extend(change(name, t.shape().to_vec(), values));
         }
-        let raw: Vec<(String, Vec<usize>, Vec<u8>)> =
-            out.into_iter().map(|(n, s, v)| (n, s, v.iter().flat_map(|x| x.to_le_bytes()).collect())).collect();
-        let views = raw.iter().map(|(n, s, b)| (n.clone(), TensorView::new(Dtype::F32, s.clone(), b).unwrap()));
+        let raw: Vec<(String, Vec<usize>, Vec<u8>)> = out
+            .into_iter()
+            .map(|(n, s, v)| (n, s, v.iter().flat_map(|x| x.to_le_bytes()).collect()))
+            .collect();
+        let views =
+            raw.iter().map(|(n, s, b)| (n.clone(), TensorView::new(Dtype::F32, s.clone(), b).unwrap()));
         std::fs::write(path, safetensors::serialize(views, None).unwrap()).unwrap();
         self
     }

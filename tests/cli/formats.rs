@@ -3,7 +3,9 @@
 use std::io::Write;
 use std::path::Path;
 
-use crate::common::{Row, batch_rows, data, golden_model, mamba_seq, mamba_seq_with_input, metadata, outside_data, rows};
+use crate::common::{
+    Row, batch_rows, data, golden_model, mamba_seq, mamba_seq_with_input, metadata, outside_data, rows,
+};
 
 const SMALL: &str = "d29-n4-k2-e1";
 
@@ -48,8 +50,22 @@ fn lambda_with_the_built_in_model() {
     assert_eq!(
         keys,
         [
-            "chunk", "command", "context", "device", "dtype", "layer", "modality", "model", "model_sha256", "overlap",
-            "pool", "seed", "strand", "stride", "version", "window"
+            "chunk",
+            "command",
+            "context",
+            "device",
+            "dtype",
+            "layer",
+            "modality",
+            "model",
+            "model_sha256",
+            "overlap",
+            "pool",
+            "seed",
+            "strand",
+            "stride",
+            "version",
+            "window"
         ]
     );
     assert_eq!(meta["window"], "1000");
@@ -76,10 +92,13 @@ fn one_genome_in_every_wrapping_gives_the_same_rows() {
     std::fs::write(path("members.gz"), two).unwrap();
     let expected = without_source(&embed(folder.path(), "plain.fa", &["--window", "5"]));
     assert_eq!(expected.len(), 4 + 3);
-    let spans: Vec<_> = expected.iter().map(|r| (r.record.as_str(), r.record_index, r.start, r.end)).collect();
+    let spans: Vec<_> =
+        expected.iter().map(|r| (r.record.as_str(), r.record_index, r.start, r.end)).collect();
     assert_eq!(spans[3], ("a", 0, 15, 16));
     assert_eq!(spans[4], ("c", 2, 0, 5));
-    for name in ["crlf.fa", "no_last_newline.fa", "lower.fa", "rna.fa", "one_line.fa", "gzip.fa", "members.gz"] {
+    for name in
+        ["crlf.fa", "no_last_newline.fa", "lower.fa", "rna.fa", "one_line.fa", "gzip.fa", "members.gz"]
+    {
         assert_eq!(without_source(&embed(folder.path(), name, &["--window", "5"])), expected, "{name}");
     }
     let model = golden_model(SMALL);
@@ -99,7 +118,10 @@ fn fastq_gives_one_row_a_read() {
     let spans: Vec<_> = reads.iter().map(|r| (r.record.as_str(), r.start, r.end)).collect();
     assert_eq!(spans, [("x", 0, 8), ("y", 0, 2)]);
     assert_eq!(metadata(&folder.path().join("out.parquet"))["window"], "record");
-    assert_eq!(without_source(&reads), without_source(&embed(folder.path(), "r.fa", &["--window", "record"])));
+    assert_eq!(
+        without_source(&reads),
+        without_source(&embed(folder.path(), "r.fa", &["--window", "record"]))
+    );
 }
 
 #[test]
@@ -150,7 +172,9 @@ fn pools_agree_with_the_tokens_they_pool() {
     let float = |row: &Row| row.embedding.iter().map(|v| f32::from_bits(*v)).collect::<Vec<f32>>();
     let tokens: Vec<Vec<f32>> = embed(folder.path(), "x.fa", &["--pool", "none"]).iter().map(float).collect();
     assert_eq!(tokens.len(), 30);
-    for (pool, window, stride) in [("mean", 7, 7), ("max", 9, 4), ("last", 6, 11), ("mean", 30, 1), ("mean", 4, 3)] {
+    for (pool, window, stride) in
+        [("mean", 7, 7), ("max", 9, 4), ("last", 6, 11), ("mean", 30, 1), ("mean", 4, 3)]
+    {
         let (w, s) = (window.to_string(), stride.to_string());
         for row in embed(folder.path(), "x.fa", &["--pool", pool, "--window", &w, "--stride", &s]) {
             let span = &tokens[row.start as usize..row.end as usize];
@@ -189,13 +213,17 @@ fn progress_is_json_lines_with_the_promised_keys() {
     let model = golden_model(SMALL);
     let ran = mamba_seq(folder.path(), &["embed", "x.fa", "--model", &model, "--progress", "json", "-q"]);
     assert_eq!(ran.code, 0);
-    let lines: Vec<serde_json::Value> = ran.stderr.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+    let lines: Vec<serde_json::Value> =
+        ran.stderr.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
     assert_eq!(lines[0]["resumed_from"], 0);
     let last = lines.last().unwrap();
     for key in ["event", "record", "bases_done", "bases_total", "rows", "rate", "eta_s"] {
         assert!(last.get(key).is_some(), "{key}: {last}");
     }
-    assert_eq!((&last["event"], &last["bases_done"], &last["bases_total"]), (&"done".into(), &4.into(), &4.into()));
+    assert_eq!(
+        (&last["event"], &last["bases_done"], &last["bases_total"]),
+        (&"done".into(), &4.into(), &4.into())
+    );
 }
 
 #[test]
@@ -220,6 +248,7 @@ fn yeast_has_the_windows_that_its_lengths_say() {
     let folder = tempfile::tempdir().unwrap();
     let found = embed(folder.path(), yeast.to_str().unwrap(), &["--window", "500", "--stride", "250"]);
     assert_eq!(found.iter().map(|r| r.record_index).max(), Some(15));
-    let bases: u64 = (0..16).map(|i| found.iter().filter(|r| r.record_index == i).map(|r| r.end).max().unwrap()).sum();
+    let bases: u64 =
+        (0..16).map(|i| found.iter().filter(|r| r.record_index == i).map(|r| r.end).max().unwrap()).sum();
     assert_eq!(bases, 86_177);
 }

@@ -15,14 +15,30 @@ fn every_command_has_help() {
     }
     let embed = out(&["embed", "--help"]);
     for option in [
-        "--output", "--model", "--window", "--stride", "--pool", "--layer", "--context", "--device", "--dtype",
-        "--chunk", "--embedding-dtype", "--list-type", "--threads", "--dry-run", "--progress", "--recursive",
-        "--quiet", "--verbose", "--yes",
+        "--output",
+        "--model",
+        "--window",
+        "--stride",
+        "--pool",
+        "--layer",
+        "--context",
+        "--device",
+        "--dtype",
+        "--chunk",
+        "--embedding-dtype",
+        "--list-type",
+        "--threads",
+        "--dry-run",
+        "--progress",
+        "--recursive",
+        "--quiet",
+        "--verbose",
+        "--yes",
     ] {
         assert!(embed.contains(option), "{option} is not in\n{embed}");
     }
     // Hidden until they work.
-    assert!(!embed.contains("--resume") && !top.contains("score"));
+    assert!(!embed.contains("--regions") && !top.contains("score"));
 }
 
 #[test]

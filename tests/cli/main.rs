@@ -1,6 +1,8 @@
 //! The command line: real files to Parquet and back, and every kind of bad input to one clear
 //! line and the right exit code.
 
+#![expect(clippy::unwrap_used, reason = "a test may fail loudly")]
+
 #[path = "../common/mod.rs"]
 mod common;
 

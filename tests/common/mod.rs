@@ -1,15 +1,15 @@
 //! The program as a user runs it, and its output as a reader sees it.
 
-#![allow(dead_code, reason = "each test folder uses its own part")]
+#![allow(dead_code, clippy::print_stderr, reason = "each test folder uses its own part; skips are said aloud")]
 
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use arrow_array::RecordBatch;
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Float32Type, UInt64Type};
-use arrow_array::RecordBatch;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 /// What a run left behind.
@@ -84,16 +84,17 @@ pub(crate) struct Row {
 
 /// Every row of a Parquet file of f32 embeddings.
 pub(crate) fn rows(path: &Path) -> Vec<Row> {
-    let reader = ParquetRecordBatchReaderBuilder::try_new(File::open(path).unwrap()).unwrap().build().unwrap();
+    let reader =
+        ParquetRecordBatchReaderBuilder::try_new(File::open(path).unwrap()).unwrap().build().unwrap();
     reader.flat_map(|batch| batch_rows(&batch.unwrap())).collect()
 }
 
 /// Rows of a record batch.
 pub(crate) fn batch_rows(batch: &RecordBatch) -> Vec<Row> {
-    let text = |name: &str, i: usize| batch.column_by_name(name).unwrap().as_string::<i32>().value(i).to_owned();
-    let number = |name: &str, i: usize| {
-        batch.column_by_name(name).unwrap().as_primitive::<UInt64Type>().value(i)
-    };
+    let text =
+        |name: &str, i: usize| batch.column_by_name(name).unwrap().as_string::<i32>().value(i).to_owned();
+    let number =
+        |name: &str, i: usize| batch.column_by_name(name).unwrap().as_primitive::<UInt64Type>().value(i);
     let embedding = batch.column_by_name("embedding").unwrap();
     (0..batch.num_rows())
         .map(|i| {
@@ -108,7 +109,12 @@ pub(crate) fn batch_rows(batch: &RecordBatch) -> Vec<Row> {
                 start: number("start", i),
                 end: number("end", i),
                 strand: text("strand", i),
-                embedding: values.as_primitive::<Float32Type>().values().iter().map(|v| v.to_bits()).collect(),
+                embedding: values
+                    .as_primitive::<Float32Type>()
+                    .values()
+                    .iter()
+                    .map(|v| v.to_bits())
+                    .collect(),
             }
         })
         .collect()

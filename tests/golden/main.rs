@@ -1,6 +1,8 @@
 //! Against two oracles that share no code with us: the `transformers` slow path in f32 and a
 //! float64 NumPy scan (`data/golden/make.py`).
 
+#![expect(clippy::unwrap_used, reason = "a test may fail loudly")]
+
 use std::path::PathBuf;
 
 use mseq_backend::{Backend, LaneSpan};
@@ -32,7 +34,9 @@ impl Expected {
             safetensors::Dtype::F32 => {
                 data.as_chunks::<4>().0.iter().map(|b| f64::from(f32::from_le_bytes(*b))).collect()
             }
-            safetensors::Dtype::F64 => data.as_chunks::<8>().0.iter().map(|b| f64::from_le_bytes(*b)).collect(),
+            safetensors::Dtype::F64 => {
+                data.as_chunks::<8>().0.iter().map(|b| f64::from_le_bytes(*b)).collect()
+            }
             safetensors::Dtype::I64 => {
                 data.as_chunks::<8>().0.iter().map(|b| i64::from_le_bytes(*b) as f64).collect()
             }
@@ -67,13 +71,16 @@ fn open(name: &str) -> (CpuBackend, Checkpoint, Mamba<CpuBackend>) {
     (backend, checkpoint, model)
 }
 
+/// `conv_state` and `ssm_state` of each block.
+type States = Vec<(Vec<f32>, Vec<f32>)>;
+
 /// Hidden states of one record, run as chunks of the given lengths (cycled), and the final states.
 fn hidden(
     (backend, checkpoint, model): &(CpuBackend, Checkpoint, Mamba<CpuBackend>),
     ids: &[u32],
     upto: (usize, bool),
     cuts: &[usize],
-) -> (Vec<f64>, Vec<(Vec<f32>, Vec<f32>)>) {
+) -> (Vec<f64>, States) {
     let d = checkpoint.shape.d_model;
     let mut state = model.state(backend, 1).unwrap();
     let mut ws = model.workspace(backend, 8).unwrap();
@@ -100,7 +107,8 @@ fn hidden_states_match_transformers_and_float64() {
         let mut seen = 0;
         for (i, ids) in expected.records().iter().enumerate() {
             for key in expected.keys() {
-                let Some(place) = key.strip_prefix("hf.").and_then(|k| k.strip_suffix(&format!(".{i}"))) else {
+                let Some(place) = key.strip_prefix("hf.").and_then(|k| k.strip_suffix(&format!(".{i}")))
+                else {
                     continue;
                 };
                 let upto = match place.strip_prefix("layer.") {
@@ -110,7 +118,8 @@ fn hidden_states_match_transformers_and_float64() {
                 let (found, _) = hidden(&model, ids, upto, &[usize::MAX / 2]);
                 let hf = expected.get(&key).unwrap();
                 let truth = expected.get(&format!("f64.{place}.{i}")).unwrap();
-                let (to_hf, to_truth, hf_own) = (error(&found, &hf), error(&found, &truth), error(&hf, &truth));
+                let (to_hf, to_truth, hf_own) =
+                    (error(&found, &hf), error(&found, &truth), error(&hf, &truth));
                 eprintln!(
                     "{name} record {i} {place}: to hf {to_hf:.1e}, to f64 {to_truth:.1e}, hf to f64 {hf_own:.1e}"
                 );

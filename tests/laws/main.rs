@@ -1,7 +1,11 @@
 //! The laws, on the whole program: what must never change a number.
 
+#![expect(clippy::unwrap_used, reason = "a test may fail loudly")]
+
 #[path = "../common/mod.rs"]
 mod common;
+
+mod resume;
 
 use std::fmt::Write;
 use std::path::Path;
@@ -53,7 +57,9 @@ fn case() -> impl Strategy<Value = (Vec<String>, &'static str, Vec<String>)> {
     let options = (pools, windows, proptest::option::of(1u32..300), layers, context);
     let options = options.prop_map(|(pool, window, stride, layer, context)| {
         let mut options: Vec<String> =
-            ["--pool", pool, "--window", &window, "--layer", layer, "--context", &context].map(str::to_owned).into();
+            ["--pool", pool, "--window", &window, "--layer", layer, "--context", &context]
+                .map(str::to_owned)
+                .into();
         if let (Some(stride), true) = (stride, window != "record") {
             options.extend(["--stride".to_owned(), stride.to_string()]);
         }

@@ -1,9 +1,7 @@
 use std::ops::Range;
 
 use crate::Result;
-use crate::ops::{
-    CausalConv1dFwd, EmbedTokens, LinearFwd, NormFwd, PoolFwd, PoolOut, SelectiveScanFwd,
-};
+use crate::ops::{CausalConv1dFwd, EmbedTokens, LinearFwd, NormFwd, PoolFwd, PoolOut, SelectiveScanFwd};
 
 /// A device that holds buffers and runs the ops of a Mamba model on them.
 pub trait Backend: Send + Sync + Sized + 'static {

@@ -93,7 +93,7 @@ impl From<mseq_pipeline::Error> for Failure {
             mseq_pipeline::Error::Engine(e) => e.into(),
             mseq_pipeline::Error::Sink(e) => e.into(),
             mseq_pipeline::Error::BrokenPipe => Failure::Quiet,
-            mseq_pipeline::Error::Signal(signal) => Failure::Signal(signal, e.to_string()),
+            mseq_pipeline::Error::Signal { signal, .. } => Failure::Signal(signal, e.to_string()),
             e => Failure::Run(e.to_string()),
         }
     }

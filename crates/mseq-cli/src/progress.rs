@@ -2,7 +2,7 @@
 
 use std::io::{self, IsTerminal, Write};
 use std::sync::Arc;
-use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -22,7 +22,12 @@ pub(crate) struct Progress {
 impl Progress {
     /// Starts the display that `mode` asks for; none with `quiet`, in a pipe, or when the thread
     /// can't be had: a display is never worth a failure.
-    pub(crate) fn start(mode: ProgressMode, quiet: bool, counters: &Arc<Counters>, bytes_total: Option<u64>) -> Self {
+    pub(crate) fn start(
+        mode: ProgressMode,
+        quiet: bool,
+        counters: &Arc<Counters>,
+        bytes_total: Option<u64>,
+    ) -> Self {
         let none = Self { stop: None, thread: None };
         let json = match mode {
             ProgressMode::Json => true,
@@ -36,6 +41,7 @@ impl Progress {
             let bar = (!json).then(bar);
             let every = Duration::from_millis(if json { 500 } else { 100 });
             if json {
+                view.wait_for_start(&stopped);
                 view.json("start");
             }
             let done = loop {
@@ -78,13 +84,25 @@ struct View {
 }
 
 impl View {
+    /// The first line says where the job starts, which it knows once its checkpoint is read.
+    fn wait_for_start(&self, stopped: &Receiver<bool>) {
+        while !self.counters.started() {
+            match stopped.recv_timeout(Duration::from_millis(5)) {
+                Err(RecvTimeoutError::Timeout) => {}
+                // It ended before it began.
+                Ok(_) | Err(RecvTimeoutError::Disconnected) => return,
+            }
+        }
+    }
+
     fn rate(&self) -> f64 {
-        self.counters.bases() as f64 / self.start.elapsed().as_secs_f64().max(1e-3)
+        let done = self.counters.bases().saturating_sub(self.counters.resumed_from());
+        done as f64 / self.start.elapsed().as_secs_f64().max(1e-3)
     }
 
     fn eta(&self, total: Option<u64>) -> Option<f64> {
         let (done, rate) = (self.counters.bases(), self.rate());
-        (done > 0).then_some(total?.saturating_sub(done) as f64 / rate)
+        (rate > 0.0).then_some(total?.saturating_sub(done) as f64 / rate)
     }
 
     fn json(&self, event: &str) {
@@ -99,7 +117,7 @@ impl View {
             "eta_s": self.eta(total).map(|s| (s * 10.0).round() / 10.0),
         });
         if event == "start" {
-            line["resumed_from"] = json!(0);
+            line["resumed_from"] = json!(self.counters.resumed_from());
         }
         // Nobody left to read it: the job goes on.
         let _ = writeln!(io::stderr().lock(), "{line}");

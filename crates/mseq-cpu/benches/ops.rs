@@ -3,7 +3,6 @@
 //! `cargo bench -p mseq-cpu -- [d_model] [rows] [threads]`
 
 #![expect(clippy::print_stdout, clippy::unwrap_used, reason = "a benchmark prints and may fail loudly")]
-#![expect(missing_docs, reason = "a program")]
 
 use std::time::Instant;
 
@@ -60,7 +59,16 @@ fn main() {
         let t = time(|| {
             let (x, y) = (Rows::whole(&x, k), RowsMut { buf: &mut y, stride: n });
             let (rows, weight) = (rows, &weight);
-            let op = LinearFwd { rows, in_features: k, out_features: n, x, weight, bias: None, accumulate: false, y };
+            let op = LinearFwd {
+                rows,
+                in_features: k,
+                out_features: n,
+                x,
+                weight,
+                bias: None,
+                accumulate: false,
+                y,
+            };
             backend.linear_fwd(op).unwrap();
         });
         total += t;
@@ -68,19 +76,38 @@ fn main() {
         println!("{name:9} {k:5} -> {n:5}  {:8.1} us  {rate:7.1} GFLOP/s", t * 1e6);
     }
 
-    let (xz, u, dt, dbc) =
-        (up(rows * 2 * d_inner, -1.0, 1.0), up(rows * d_inner, -1.0, 1.0), up(rows * d_inner, -6.0, 1.0), up(rows * d_dbc, -1.0, 1.0));
+    let (xz, u, dt, dbc) = (
+        up(rows * 2 * d_inner, -1.0, 1.0),
+        up(rows * d_inner, -1.0, 1.0),
+        up(rows * d_inner, -6.0, 1.0),
+        up(rows * d_dbc, -1.0, 1.0),
+    );
     let mut y = backend.zeros(rows * d_inner).unwrap();
     let (weight, bias) = (up(d_conv * d_inner, -0.5, 0.5), up(d_inner, -0.1, 0.1));
     let mut conv_state = backend.zeros(d_inner * (d_conv - 1)).unwrap();
     let t = time(|| {
         let x = Rows::columns(&xz, 0, 2 * d_inner);
         let (weight, bias, conv_state, out) = (&weight, Some(&bias), &mut conv_state, &mut y);
-        let op = CausalConv1dFwd { rows, d_inner, d_conv, slots: 1, lanes: &lanes, x, weight, bias, conv_state, out };
+        let op = CausalConv1dFwd {
+            rows,
+            d_inner,
+            d_conv,
+            slots: 1,
+            lanes: &lanes,
+            x,
+            weight,
+            bias,
+            conv_state,
+            out,
+        };
         backend.causal_conv1d_fwd(op).unwrap();
     });
     total += t;
-    println!("conv1d                     {:8.1} us  {:7.1} GB/s", t * 1e6, 8e-9 * (rows * d_inner) as f64 / t);
+    println!(
+        "conv1d                     {:8.1} us  {:7.1} GB/s",
+        t * 1e6,
+        8e-9 * (rows * d_inner) as f64 / t
+    );
 
     let norm_weight = up(d_model, 0.5, 1.5);
     let x = up(rows * d_model, -1.0, 1.0);
@@ -90,9 +117,14 @@ fn main() {
         backend.norm_fwd(NormFwd { rows, width: d_model, norm, eps: 1e-5, x: &x, out: &mut out }).unwrap();
     });
     total += t;
-    println!("norm                       {:8.1} us  {:7.1} GB/s", t * 1e6, 8e-9 * (rows * d_model) as f64 / t);
+    println!(
+        "norm                       {:8.1} us  {:7.1} GB/s",
+        t * 1e6,
+        8e-9 * (rows * d_model) as f64 / t
+    );
 
-    let (a2, d, dt_bias) = (up(d_inner * d_state, -24.0, -1.0), up(d_inner, -1.0, 1.0), up(d_inner, -6.0, -2.0));
+    let (a2, d, dt_bias) =
+        (up(d_inner * d_state, -24.0, -1.0), up(d_inner, -1.0, 1.0), up(d_inner, -6.0, -2.0));
     let mut ssm_state = backend.zeros(d_inner * d_state).unwrap();
     let t = time(|| {
         backend
@@ -113,6 +145,10 @@ fn main() {
             .unwrap();
     });
     total += t;
-    println!("scan                       {:8.1} us  {:7.2} G states/s", t * 1e6, 1e-9 * (rows * d_inner * d_state) as f64 / t);
+    println!(
+        "scan                       {:8.1} us  {:7.2} G states/s",
+        t * 1e6,
+        1e-9 * (rows * d_inner * d_state) as f64 / t
+    );
     println!("block     {:8.1} us, {:.0} tokens/s a block", total * 1e6, rows as f64 / total);
 }

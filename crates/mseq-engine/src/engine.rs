@@ -1,7 +1,8 @@
 use mseq_core::{Item, RecordHead, RecordTail, RowBlock};
 
 use crate::packer::{ChunkBatch, EngineConfig, Packer};
-use crate::runner::Runner;
+use crate::position::Position;
+use crate::runner::{Runner, Snapshot};
 use crate::{Error, Result};
 
 /// A record that is complete.
@@ -38,35 +39,66 @@ impl Engine {
         Self { packer: Packer::new(config), runner }
     }
 
+    /// An engine that passes over what an earlier one has done and goes on from its state.
+    ///
+    /// # Errors
+    /// When the snapshot does not fit the model.
+    pub fn resume(
+        config: EngineConfig,
+        mut runner: Box<dyn Runner>,
+        position: Position,
+        snapshot: &Snapshot,
+    ) -> Result<Self> {
+        runner.restore(snapshot)?;
+        Ok(Self { packer: Packer::resume(config, position), runner })
+    }
+
+    /// Where the steps so far have come to, and the state there.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn snapshot(&self) -> Result<(Position, Snapshot)> {
+        Ok((self.packer.position(), self.runner.snapshot()?))
+    }
+
     /// Width of a row.
     pub fn dim(&self) -> usize {
         self.runner.dim()
     }
 
-    /// Takes the next item; the steps that it completes go to `out`.
-    ///
-    /// # Errors
-    /// When the device or `out` fails.
-    pub fn push<E: From<Error>>(&mut self, item: Item, mut out: impl FnMut(Step) -> Result<(), E>) -> Result<(), E> {
-        self.packer.push(item);
-        while self.packer.ready() {
-            match self.packer.cut()? {
-                Some(batch) => out(self.run(batch)?)?,
-                None => break,
-            }
-        }
-        Ok(())
+    /// Whether the input has not come to the position of the earlier job yet.
+    pub fn is_resuming(&self) -> bool {
+        self.packer.is_short()
     }
 
-    /// Runs what is left after the last item.
+    /// Takes the next item; then [`Engine::step`] runs the steps that it completes.
     ///
     /// # Errors
-    /// When the device or `out` fails.
-    pub fn finish<E: From<Error>>(&mut self, mut out: impl FnMut(Step) -> Result<(), E>) -> Result<(), E> {
-        while let Some(batch) = self.packer.cut()? {
-            out(self.run(batch)?)?;
+    /// [`Error::OtherInput`] when a resumed job does not find the input that the earlier one read.
+    pub fn push(&mut self, item: Item) -> Result<()> {
+        self.packer.push(item)
+    }
+
+    /// Runs the next full step; `None` when more items are needed.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn step(&mut self) -> Result<Option<Step>> {
+        if self.packer.ready() { self.last_step() } else { Ok(None) }
+    }
+
+    /// Runs the next step after the last item, full or not; `None` when nothing is left.
+    ///
+    /// # Errors
+    /// When the device fails, or the input of a resumed job ended too early.
+    pub fn last_step(&mut self) -> Result<Option<Step>> {
+        if self.packer.is_short() {
+            return Err(Error::OtherInput);
         }
-        Ok(())
+        match self.packer.cut()? {
+            Some(batch) => self.run(batch).map(Some),
+            None => Ok(None),
+        }
     }
 
     fn run(&mut self, batch: ChunkBatch) -> Result<Step> {

@@ -29,6 +29,12 @@ pub enum Error {
         /// Bytes of their sums.
         bytes: u64,
     },
+    /// A resumed job reads another input.
+    #[error("the input is not the one that the unfinished run read")]
+    OtherInput,
+    /// A snapshot does not fit the model.
+    #[error("the checkpoint does not fit the model: {0}")]
+    Snapshot(String),
     /// Items came in an order that no source makes.
     #[error("internal: {0}")]
     Stream(&'static str),

@@ -13,6 +13,7 @@ mod engine;
 mod error;
 mod open;
 mod packer;
+mod position;
 mod runner;
 mod windows;
 
@@ -20,6 +21,7 @@ pub use engine::{Engine, RecordSummary, Step};
 pub use error::{Error, Result};
 pub use open::{Opened, default_chunk, open};
 pub use packer::{BatchOutput, ChunkBatch, EngineConfig, Packer};
-pub use runner::{ModelRunner, Runner};
+pub use position::Position;
+pub use runner::{ModelRunner, Runner, Snapshot};
 
 pub use mseq_backend::LaneSpan;

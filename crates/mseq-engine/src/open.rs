@@ -1,8 +1,8 @@
 use mseq_core::DeviceSpec;
 use mseq_cpu::CpuBackend;
 use mseq_model::Checkpoint;
-use mseq_model::arch::Mamba;
 use mseq_model::MambaShape;
+use mseq_model::arch::Mamba;
 
 use crate::packer::EngineConfig;
 use crate::runner::{ModelRunner, Runner};
@@ -22,7 +22,12 @@ pub struct Opened {
 ///
 /// # Errors
 /// When the device is missing or the model can't be loaded.
-pub fn open(device: &DeviceSpec, threads: usize, checkpoint: &Checkpoint, config: &EngineConfig) -> Result<Opened> {
+pub fn open(
+    device: &DeviceSpec,
+    threads: usize,
+    checkpoint: &Checkpoint,
+    config: &EngineConfig,
+) -> Result<Opened> {
     match device {
         DeviceSpec::Cuda(_) | DeviceSpec::CudaAll => Err(Error::NoCuda { asked: device.to_string() }),
         DeviceSpec::Auto | DeviceSpec::Cpu => {
@@ -34,8 +39,8 @@ pub fn open(device: &DeviceSpec, threads: usize, checkpoint: &Checkpoint, config
 }
 
 /// Tokens of a CPU step: as many as keep its activations in 12 MiB (a last-level cache), from 512
-/// (below, weights are re-read too often) to 2048 (beyond, nothing is gained), a multiple of 64.
+/// (below, weights are re-read too often) to 8192, a multiple of 64.
 pub fn default_chunk(shape: &MambaShape) -> usize {
     let rows = (12 << 20) / Mamba::<CpuBackend>::workspace_bytes_per_row(shape);
-    (rows / 64 * 64).clamp(512, 2048)
+    (rows / 64 * 64).clamp(512, 8192)
 }

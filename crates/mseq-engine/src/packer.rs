@@ -7,6 +7,7 @@ use mseq_backend::ops::PoolSegment;
 use mseq_core::{Item, Layer, Pool, RecordHead, RowKey, SequenceFormat, Span, Strand, Windows};
 
 use crate::engine::RecordSummary;
+use crate::position::{Position, Trail};
 use crate::windows::WindowTracker;
 use crate::{Error, Result};
 
@@ -90,6 +91,10 @@ pub struct Packer {
     /// Tokens in the queue.
     waiting: usize,
     open: Option<Open>,
+    /// What the steps so far have taken from the input.
+    trail: Trail,
+    /// Where a resumed job goes on; until then items are only followed, not cut into steps.
+    resume: Option<Position>,
 }
 
 /// State slots that a runner needs: the record that continues, and the one that is kept.
@@ -98,22 +103,83 @@ pub(crate) const SLOTS: usize = 2;
 impl Packer {
     /// An empty packer.
     pub fn new(config: EngineConfig) -> Self {
-        Self { config, queue: VecDeque::new(), waiting: 0, open: None }
+        Self { config, queue: VecDeque::new(), waiting: 0, open: None, trail: Trail::default(), resume: None }
+    }
+
+    /// A packer that passes over what an earlier job has done, and goes on at `position`.
+    pub fn resume(config: EngineConfig, position: Position) -> Self {
+        Self { resume: (!position.is_start()).then_some(position), ..Self::new(config) }
     }
 
     /// Takes the next item.
-    pub fn push(&mut self, item: Item) {
+    ///
+    /// # Errors
+    /// [`Error::OtherInput`] when a resumed job does not find the input that the earlier one read.
+    pub fn push(&mut self, item: Item) -> Result<()> {
+        let Some(item) = (match &self.resume {
+            Some(_) => self.follow(item)?,
+            None => Some(item),
+        }) else {
+            return Ok(());
+        };
         if let Item::Tokens(tokens) = &item {
             self.waiting += tokens.len();
         }
         self.queue.push_back(item);
+        Ok(())
+    }
+
+    /// Whether the input ended before the position of a resumed job.
+    pub fn is_short(&self) -> bool {
+        self.resume.is_some()
+    }
+
+    /// Passes over an item of the earlier job; gives back what lies after its position.
+    fn follow(&mut self, item: Item) -> Result<Option<Item>> {
+        let Some(position) = &self.resume else { return Ok(Some(item)) };
+        let mut rest = None;
+        match item {
+            Item::Begin(head) => {
+                self.trail.begin(&head);
+                let windows = WindowTracker::new(self.config.windows(head.format));
+                self.open = Some(Open { head, windows, pos: 0, rows: 0, slot: None });
+            }
+            Item::Tokens(mut tokens) => {
+                let left = if self.trail.records == position.records {
+                    position.pos - self.trail.pos
+                } else {
+                    u64::MAX
+                };
+                if tokens.len() as u64 > left {
+                    rest = Some(Item::Tokens(tokens.split_off(left as usize)));
+                }
+                self.trail.tokens(&tokens);
+            }
+            Item::End(_) => {
+                self.trail.end();
+                self.open = None;
+            }
+        }
+        if self.trail.position().is_at(position) {
+            if self.trail.position().digest != position.digest {
+                return Err(Error::OtherInput);
+            }
+            if let Some(record) = &mut self.open {
+                (record.pos, record.rows, record.slot) = (position.pos, position.rows, position.slot);
+            }
+            self.resume = None;
+        } else if self.trail.is_past(position) || rest.is_some() {
+            return Err(Error::OtherInput);
+        }
+        Ok(rest)
     }
 
     /// Whether a step can be cut: enough tokens, and the item after them is known, so that a
     /// record's last token is recognised as such.
     pub fn ready(&self) -> bool {
         self.waiting > self.config.chunk
-            || (self.waiting == self.config.chunk && !matches!(self.queue.back(), None | Some(Item::Tokens(_))))
+            || (self.waiting == self.config.chunk
+                && !matches!(self.queue.back(), None | Some(Item::Tokens(_))))
     }
 
     /// The next step, of at most `chunk` tokens; `None` when nothing is waiting.
@@ -128,6 +194,7 @@ impl Packer {
                     if self.open.is_some() {
                         return Err(Error::Stream("a record began inside another"));
                     }
+                    self.trail.begin(&head);
                     let windows = WindowTracker::new(self.config.windows(head.format));
                     self.open = Some(Open { head, windows, pos: 0, rows: 0, slot: None });
                 }
@@ -140,14 +207,18 @@ impl Packer {
                         self.queue.push_front(Item::Tokens(tokens.split_off(space)));
                     }
                     self.waiting -= tokens.len();
+                    self.trail.tokens(&tokens);
                     step.ids.append(&mut tokens);
                     // The item after a full step still belongs to it when it ends the record.
-                    if space == 0 || matches!(self.queue.front(), Some(Item::Tokens(_)) if step.ids.len() == self.config.chunk) {
+                    if space == 0
+                        || matches!(self.queue.front(), Some(Item::Tokens(_)) if step.ids.len() == self.config.chunk)
+                    {
                         break;
                     }
                 }
                 Item::End(tail) => {
                     let mut record = self.open.take().ok_or(Error::Stream("a record ended outside one"))?;
+                    self.trail.end();
                     step.close(&self.config, &mut record, true);
                     step.done.push(RecordSummary { head: record.head, tail, rows: record.rows });
                 }
@@ -159,9 +230,13 @@ impl Packer {
         Ok(step.finish(&self.config))
     }
 
-    /// Where the steps so far have come to: index of the open record and its tokens done.
-    pub fn position(&self) -> Option<(u64, u64)> {
-        self.open.as_ref().map(|r| (r.head.index, r.pos))
+    /// Where the steps so far have come to.
+    pub fn position(&self) -> Position {
+        let position = self.trail.position();
+        match &self.open {
+            Some(record) => Position { rows: record.rows, slot: record.slot, ..position },
+            None => position,
+        }
     }
 }
 

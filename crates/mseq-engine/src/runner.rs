@@ -20,6 +20,28 @@ pub trait Runner: Send {
     /// # Errors
     /// When the batch is broken or the device fails.
     fn run(&mut self, batch: &ChunkBatch) -> Result<Vec<f32>>;
+
+    /// The state between two steps.
+    ///
+    /// # Errors
+    /// When the device fails.
+    fn snapshot(&self) -> Result<Snapshot>;
+
+    /// Goes back to a state.
+    ///
+    /// # Errors
+    /// When it is the state of another model or another window, or the device fails.
+    fn restore(&mut self, snapshot: &Snapshot) -> Result<()>;
+}
+
+/// The recurrent state and the sums of open windows, on the host.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Snapshot {
+    /// Of each block: `conv_state` (slots, d_inner, d_conv - 1), `ssm_state` (slots, d_inner,
+    /// d_state).
+    pub layers: Vec<(Vec<f32>, Vec<f32>)>,
+    /// (window slots, d_model).
+    pub sums: Vec<f64>,
 }
 
 /// A model on any backend.
@@ -101,5 +123,28 @@ impl<B: Backend> Runner for ModelRunner<B> {
                 Ok(backend.pool_fwd(PoolFwd { kind, rows, width, slots, x, segments, sums })?)
             }
         }
+    }
+
+    fn snapshot(&self) -> Result<Snapshot> {
+        let mut sums = Vec::new();
+        for slot in 0..self.sums_slots {
+            sums.extend(self.backend.read_sums(&self.sums, slot)?);
+        }
+        Ok(Snapshot { layers: self.state.download(&self.backend)?, sums })
+    }
+
+    fn restore(&mut self, snapshot: &Snapshot) -> Result<()> {
+        let own = self.snapshot()?;
+        let sizes = |s: &Snapshot| -> Vec<(usize, usize)> {
+            s.layers.iter().map(|(c, h)| (c.len(), h.len())).collect()
+        };
+        if sizes(&own) != sizes(snapshot) || own.sums.len() != snapshot.sums.len() {
+            return Err(Error::Snapshot("its state has other sizes".into()));
+        }
+        self.state.upload(&self.backend, &snapshot.layers)?;
+        for (slot, values) in snapshot.sums.chunks(self.dim()).enumerate() {
+            self.backend.write_sums(&mut self.sums, slot, values)?;
+        }
+        Ok(())
     }
 }

@@ -172,7 +172,8 @@ impl Checkpoint {
         norm(&mut list, "norm_f");
         for i in 0..n_layer {
             norm(&mut list, &format!("layers.{i}.norm"));
-            let mut mixer = |name: &str, shape: Vec<usize>| list.push((format!("layers.{i}.mixer.{name}"), shape));
+            let mut mixer =
+                |name: &str, shape: Vec<usize>| list.push((format!("layers.{i}.mixer.{name}"), shape));
             mixer("in_proj.weight", vec![2 * d_inner, d_model]);
             mixer("conv1d.weight", vec![d_inner, 1, d_conv]);
             mixer("x_proj.weight", vec![dt_rank + 2 * d_state, d_inner]);
@@ -213,9 +214,11 @@ impl Checkpoint {
             unexpected.push(tensor.name.clone());
         }
         let mut problems = Vec::new();
-        for (what, list) in
-            [("missing tensors", missing), ("unexpected tensors", unexpected), ("misshapen tensors", misshapen)]
-        {
+        for (what, list) in [
+            ("missing tensors", missing),
+            ("unexpected tensors", unexpected),
+            ("misshapen tensors", misshapen),
+        ] {
             if !list.is_empty() {
                 problems.push(format!("{what}: {}", shorten(&list)));
             }
@@ -241,7 +244,8 @@ impl Checkpoint {
 
     /// A tied head may be stored too; when it differs from the embedding, say so.
     fn with_head_note(mut self) -> Result<Self> {
-        let (Some(head), Some(embedding)) = (self.weights.get("lm_head.weight"), self.weights.get("embeddings.weight"))
+        let (Some(head), Some(embedding)) =
+            (self.weights.get("lm_head.weight"), self.weights.get("embeddings.weight"))
         else {
             return Ok(self);
         };

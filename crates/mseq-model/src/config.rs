@@ -171,9 +171,8 @@ impl ModelConfig {
             return Err(Error::Config { path, message: "is not a JSON object".into() });
         };
         let keys = Keys { path, map };
-        let unsupported = |family: &str| {
-            Err(Error::UnsupportedFamily { model: files.name(), family: family.to_owned() })
-        };
+        let unsupported =
+            |family: &str| Err(Error::UnsupportedFamily { model: files.name(), family: family.to_owned() });
         match keys.text("model_type") {
             Some("mamba") => Self::hugging_face(&keys),
             Some("mamba2") => unsupported("Mamba-2 (model_type mamba2)"),
@@ -215,7 +214,9 @@ impl ModelConfig {
         let mut notes = Vec::new();
         let mut disagree = |key: &str, value: usize, winner: &str, won: usize| {
             if value != won {
-                notes.push(format!("config.json: {key} gives {value}, {winner} gives {won}: the latter was used"));
+                notes.push(format!(
+                    "config.json: {key} gives {value}, {winner} gives {won}: the latter was used"
+                ));
             }
         };
         if let (Some(intermediate), Some(expanded)) = (intermediate, expanded) {

@@ -5,7 +5,9 @@ use std::io;
 #[non_exhaustive]
 pub enum Error {
     /// The model directory or file does not exist.
-    #[error("no such model: {path}; give a directory with config.json and *.safetensors, or a built-in name (see `mamba-seq models list`)")]
+    #[error(
+        "no such model: {path}; give a directory with config.json and *.safetensors, or a built-in name (see `mamba-seq models list`)"
+    )]
     NoSuchModel {
         /// What was asked for.
         path: String,
@@ -49,7 +51,9 @@ pub enum Error {
         message: String,
     },
     /// A model of a known family that this version can't run.
-    #[error("{model}: {family} models are not supported yet; supported: Mamba-1, Hugging Face (model_type mamba) or original layout")]
+    #[error(
+        "{model}: {family} models are not supported yet; supported: Mamba-1, Hugging Face (model_type mamba) or original layout"
+    )]
     UnsupportedFamily {
         /// The model.
         model: String,
@@ -73,7 +77,9 @@ pub enum Error {
         problems: String,
     },
     /// A weight is NaN or infinite.
-    #[error("{path}: tensor '{tensor}' holds {value} at index {index}; the checkpoint is damaged or its training diverged")]
+    #[error(
+        "{path}: tensor '{tensor}' holds {value} at index {index}; the checkpoint is damaged or its training diverged"
+    )]
     NotFinite {
         /// The file.
         path: String,

@@ -113,9 +113,9 @@ impl ModelFiles {
         if let Some(index) = self.json("model.safetensors.index.json")? {
             let path = || self.path("model.safetensors.index.json");
             let map = index.get("weight_map").and_then(|m| m.as_object());
-            let map = map.ok_or_else(|| Error::Config { path: path(), message: "no object weight_map".into() })?;
-            let mut files: Vec<String> =
-                map.values().filter_map(|f| f.as_str()).map(str::to_owned).collect();
+            let map =
+                map.ok_or_else(|| Error::Config { path: path(), message: "no object weight_map".into() })?;
+            let mut files: Vec<String> = map.values().filter_map(|f| f.as_str()).map(str::to_owned).collect();
             files.sort_unstable();
             files.dedup();
             // A shard is a plain file name: an index can't reach outside its directory.

@@ -2,8 +2,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::io::{Read, SeekFrom};
 
 use mseq_core::WeightDType;
-use safetensors::tensor::{Metadata, TensorInfo};
 use safetensors::Dtype;
+use safetensors::tensor::{Metadata, TensorInfo};
 
 use crate::files::ReadSeek;
 use crate::{Error, ModelFiles, Result};
@@ -168,8 +168,8 @@ fn header(reader: &mut dyn ReadSeek, file: &str, path: &str) -> Result<Vec<Tenso
     entries.remove("__metadata__");
     let mut tensors = Vec::with_capacity(entries.len());
     for (name, value) in entries {
-        let info: TensorInfo = serde_json::from_value(value)
-            .map_err(|e| broken(format!("header: tensor '{name}': {e}")))?;
+        let info: TensorInfo =
+            serde_json::from_value(value).map_err(|e| broken(format!("header: tensor '{name}': {e}")))?;
         tensors.push((name, info));
     }
     tensors.sort_by_key(|(_, info)| info.data_offsets);

@@ -1,27 +1,19 @@
-use std::io::Stdout;
-use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use mseq_core::{Item, RowBlock};
 use mseq_engine::{Engine, EngineConfig, Runner};
-use mseq_sink::{EmbedLayout, IpcSink, Options, ParquetSink, Report, Sink};
+use mseq_sink::{EmbedLayout, Report};
 use mseq_source::SequenceSource;
 use tokio::runtime::{Builder, Handle};
 use tokio::task::JoinHandle;
 
-use crate::stats::{Counters, Summary};
+use crate::checkpoint::{Checkpoint, Digest};
+use crate::output::{Output, Writing};
+use crate::stats::{Counters, Summary, Tally};
 use crate::wire::{Closed, Receiver, Sender, Stop, queue};
 use crate::{Error, Result, Signal};
-
-/// Where rows go.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Output {
-    /// A Parquet file, which appears complete or not at all.
-    Parquet(PathBuf),
-    /// An Arrow IPC stream on standard output.
-    Stdout,
-}
 
 /// A checked embedding job: everything opened that can fail before the first base is read.
 pub struct EmbedJob {
@@ -41,11 +33,40 @@ pub struct EmbedJob {
     pub metadata: Vec<(String, String)>,
     /// Bytes that may wait between two stages.
     pub queue_bytes: usize,
+    /// What makes a job the same job.
+    pub digest: Digest,
+    /// Go on from the checkpoint of an earlier run, where there is one.
+    pub resume: bool,
+}
+
+/// What the engine hands to the sink, in order.
+enum Message {
+    Rows(RowBlock),
+    Save(Box<Checkpoint>),
+}
+
+/// A checkpoint this often, unless writing one takes more than a fiftieth of it.
+const EVERY: Duration = Duration::from_millis(900);
+/// How long a stopped job may take to save.
+const GRACE: Duration = Duration::from_millis(1600);
+
+/// What the stages share.
+#[derive(Clone)]
+struct Shared {
+    stop: Stop,
+    /// Set with `stop` by a signal: save, and do not count it as a failure.
+    signalled: Stop,
+    counters: Arc<Counters>,
+    /// Milliseconds that the last checkpoint took to write.
+    save_ms: Arc<AtomicU64>,
+    /// The log that an early end left behind.
+    saved: Arc<Mutex<Option<std::path::PathBuf>>>,
 }
 
 /// Runs a job to its end.
 ///
-/// `counters` is updated as it goes. SIGINT and SIGTERM stop it between two steps.
+/// `counters` is updated as it goes. SIGINT and SIGTERM stop it between two steps, with its state
+/// saved.
 ///
 /// # Errors
 /// The error of the stage that failed; the output is then untouched.
@@ -58,37 +79,71 @@ pub fn embed(job: EmbedJob, counters: &Arc<Counters>) -> Result<Summary> {
     summary
 }
 
+/// Whether an unfinished run of `output` can be gone on from.
+pub fn has_checkpoint(output: &std::path::Path) -> bool {
+    crate::checkpoint::path_of(output).exists()
+}
+
+/// The checkpoint to go on from, if that is asked for and there is one.
+fn earlier(job: &EmbedJob) -> Result<Option<Checkpoint>> {
+    let Output::Parquet(path) = &job.output else { return Ok(None) };
+    if !job.resume {
+        return Ok(None);
+    }
+    let Some(checkpoint) = Checkpoint::read(path)? else { return Ok(None) };
+    checkpoint.check(path, &job.digest)?;
+    Ok(Some(checkpoint))
+}
+
 async fn stages(job: EmbedJob, counters: Arc<Counters>) -> Result<Summary> {
     let start = Instant::now();
-    let EmbedJob { mut source, first, runner, engine, output, layout, metadata, queue_bytes } = job;
-    let sink = open_sink(&output, layout, &metadata)?;
+    let earlier = earlier(&job)?;
+    let EmbedJob { mut source, first, runner, engine, output, layout, metadata, queue_bytes, digest, .. } =
+        job;
+    let tally = earlier.as_ref().map_or_else(Tally::default, |c| c.tally.clone());
+    let mut resumed_from = 0;
+    let (engine, writing) = match earlier {
+        None => (Engine::new(engine, runner), Writing::open(&output, layout, &metadata, None)?),
+        Some(checkpoint) => {
+            let p = &checkpoint.position;
+            resumed_from = tally.bases + if p.ended { 0 } else { p.pos };
+            let engine = Engine::resume(engine, runner, p.clone(), &checkpoint.snapshot)?;
+            (engine, Writing::open(&output, layout, &metadata, Some(&checkpoint))?)
+        }
+    };
+    counters.start(resumed_from, tally.records);
     let handle = Handle::current();
     let (items_in, items_out) = queue::<Item>(queue_bytes, &handle);
-    let (rows_in, rows_out) = queue::<RowBlock>(queue_bytes, &handle);
-    let stop = Stop::new();
-
-    let (read_stop, read_counters) = (stop.clone(), Arc::clone(&counters));
-    let reading = handle.spawn_blocking(move || read(first, &mut source, &items_in, &read_stop, &read_counters));
-    let run_stop = stop.clone();
-    let running = handle.spawn_blocking(move || {
-        run(Engine::new(engine, runner), items_out, &rows_in, &run_stop, &counters)
-    });
-    let write_stop = stop.clone();
-    let writing = handle.spawn_blocking(move || write(sink, rows_out, &write_stop));
+    let (rows_in, rows_out) = queue::<Message>(queue_bytes, &handle);
+    let shared = Shared {
+        stop: Stop::new(),
+        signalled: Stop::new(),
+        counters,
+        save_ms: Arc::default(),
+        saved: Arc::default(),
+    };
+    let for_reading = shared.clone();
+    let reading = handle.spawn_blocking(move || read(first, &mut source, &items_in, &for_reading));
+    let for_running = shared.clone();
+    let running =
+        handle.spawn_blocking(move || run(engine, tally, digest, items_out, &rows_in, &for_running));
+    let for_writing = shared.clone();
+    let writing = handle.spawn_blocking(move || write(writing, rows_out, &for_writing));
     let joined = join(reading, running, writing);
     tokio::pin!(joined);
     tokio::select! {
         result = &mut joined => {
-            let (mut summary, report) = result?;
-            summary.report = report;
-            summary.elapsed = start.elapsed();
-            Ok(summary)
+            let (tally, report) = result?;
+            Ok(Summary { tally, resumed_from, report, elapsed: start.elapsed() })
         }
         signal = signal() => {
-            stop.set();
-            // The sink removes its unfinished file; the source may hang in a read for good.
-            let _ = tokio::time::timeout(Duration::from_millis(1500), joined).await;
-            Err(Error::Signal(signal?))
+            shared.signalled.set();
+            shared.stop.set();
+            // The source may hang in a read for good; a step may take longer than we have, and
+            // then the last checkpoint counts.
+            let _ = tokio::time::timeout(GRACE, joined).await;
+            let saved = shared.saved.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            Err(Error::Signal { signal: signal?, saved })
         }
     }
 }
@@ -96,57 +151,33 @@ async fn stages(job: EmbedJob, counters: Arc<Counters>) -> Result<Summary> {
 /// The error that counts: a stage that was only cut off by another says `Closed`.
 async fn join(
     reading: JoinHandle<Result<()>>,
-    running: JoinHandle<Result<Summary>>,
+    running: JoinHandle<Result<Tally>>,
     writing: JoinHandle<Result<Report>>,
-) -> Result<(Summary, Report)> {
+) -> Result<(Tally, Report)> {
     let panicked = |e: tokio::task::JoinError| Error::Internal(format!("a stage panicked: {e}"));
     // From the sink back: an early end of a later stage closes the earlier ones.
     let written = writing.await.map_err(panicked).flatten();
     let ran = running.await.map_err(panicked).flatten();
-    if let (Err(Error::Closed), Ok(_)) | (Ok(_), Ok(_)) = (&ran, &written) {
-        reading.await.map_err(panicked).flatten()?;
-        return Ok((ran?, written?));
-    }
     match (ran, written) {
         (_, Err(e)) if !matches!(e, Error::Closed) => Err(e),
         (Err(e), _) if !matches!(e, Error::Closed) => Err(e),
-        _ => Err(reading.await.map_err(panicked).flatten().err().unwrap_or(Error::Closed)),
-    }
-}
-
-fn open_sink(output: &Output, layout: EmbedLayout, metadata: &[(String, String)]) -> Result<Box<dyn Sink>> {
-    Ok(match output {
-        Output::Parquet(path) => Box::new(ParquetSink::create(path, layout, metadata, Options::default())?),
-        Output::Stdout => {
-            let stdout: Stdout = std::io::stdout();
-            Box::new(IpcSink::new(stdout, layout, metadata, &Options::default()).map_err(broken_pipe)?)
+        (ran, written) => {
+            reading.await.map_err(panicked).flatten()?;
+            Ok((ran?, written?))
         }
-    })
-}
-
-fn broken_pipe(e: mseq_sink::Error) -> Error {
-    match e {
-        mseq_sink::Error::BrokenPipe => Error::BrokenPipe,
-        e => Error::Sink(e),
     }
 }
 
 /// Source stage. On an error the engine must not take the input for complete, so `stop` is set
 /// before the queue closes.
-fn read(
-    first: Vec<Item>,
-    source: &mut SequenceSource,
-    items: &Sender<Item>,
-    stop: &Stop,
-    counters: &Counters,
-) -> Result<()> {
+fn read(first: Vec<Item>, source: &mut SequenceSource, items: &Sender<Item>, shared: &Shared) -> Result<()> {
     let mut first = first.into_iter();
     let mut next = || -> Result<bool> {
         let item = match first.next() {
             Some(item) => Some(item),
             None => source.next()?,
         };
-        counters.set_read(source.bytes_done(), source.bases_read());
+        shared.counters.set_read(source.bytes_done(), source.bases_read());
         let Some(item) = item else { return Ok(false) };
         let bytes = item.bytes();
         items.send(item, bytes).map_err(|Closed| Error::Closed)?;
@@ -154,14 +185,14 @@ fn read(
     };
     loop {
         match next() {
-            Ok(true) if !stop.is_set() => {}
+            Ok(true) if !shared.stop.is_set() => {}
             Ok(true) => return Err(Error::Closed),
             Ok(false) => {
-                counters.set_all_read();
+                shared.counters.set_all_read();
                 return Ok(());
             }
             Err(e) => {
-                stop.set();
+                shared.stop.set();
                 return Err(e);
             }
         }
@@ -171,51 +202,105 @@ fn read(
 /// Engine stage.
 fn run(
     mut engine: Engine,
+    mut tally: Tally,
+    digest: Digest,
     mut items: Receiver<Item>,
-    rows: &Sender<RowBlock>,
-    stop: &Stop,
-    counters: &Counters,
-) -> Result<Summary> {
-    let mut summary = Summary::default();
-    let mut take = |step: mseq_engine::Step| -> Result<()> {
-        if stop.is_set() {
-            return Err(Error::Closed);
-        }
-        counters.add(step.tokens, step.rows.len() as u64, step.done.len() as u64);
-        step.done.iter().for_each(|record| summary.add(record));
-        if step.rows.is_empty() {
+    out: &Sender<Message>,
+    shared: &Shared,
+) -> Result<Tally> {
+    let mut last = Instant::now();
+    let save = |engine: &Engine, tally: &Tally| -> Result<()> {
+        let (position, snapshot) = engine.snapshot()?;
+        if position.is_start() || engine.is_resuming() {
             return Ok(());
         }
-        let bytes = step.rows.bytes();
-        rows.send(step.rows, bytes).map_err(|Closed| Error::Closed)
+        let bytes = 8 * snapshot.sums.len()
+            + snapshot.layers.iter().map(|(c, s)| 4 * (c.len() + s.len())).sum::<usize>();
+        let (digest, tally) = (digest.clone(), tally.clone());
+        let checkpoint = Checkpoint { digest, position, snapshot, tally, log_bytes: 0 };
+        out.send(Message::Save(Box::new(checkpoint)), bytes).map_err(|Closed| Error::Closed)
     };
-    let result = (|| {
-        while let Some(item) = items.recv(stop) {
-            if let Item::Begin(head) = &item {
-                counters.set_record(&head.id);
-            }
-            engine.push(item, &mut take)?;
+    let mut due = || {
+        let every = EVERY.max(50 * Duration::from_millis(shared.save_ms.load(Ordering::Relaxed)));
+        let due = last.elapsed() >= every;
+        if due {
+            last = Instant::now();
         }
-        if stop.is_set() {
+        due
+    };
+    let mut result = (|| {
+        while let Some(item) = items.recv(&shared.stop) {
+            if let Item::Begin(head) = &item {
+                shared.counters.set_record(&head.id);
+            }
+            engine.push(item)?;
+            while let Some(step) = engine.step()? {
+                take(step, &mut tally, out, shared)?;
+                if shared.stop.is_set() {
+                    break;
+                }
+                if due() {
+                    save(&engine, &tally)?;
+                }
+            }
+        }
+        if shared.stop.is_set() {
             return Err(Error::Closed);
         }
-        engine.finish(&mut take)
+        while let Some(step) = engine.last_step()? {
+            take(step, &mut tally, out, shared)?;
+            if shared.stop.is_set() {
+                return Err(Error::Closed);
+            }
+            if due() {
+                save(&engine, &tally)?;
+            }
+        }
+        Ok(())
     })();
-    if result.is_err() {
-        stop.set();
+    if matches!(result, Err(Error::Closed)) && shared.signalled.is_set() {
+        result = save(&engine, &tally).and(result);
     }
-    result.map(|()| summary)
+    if result.is_err() {
+        shared.stop.set();
+    }
+    result.map(|()| tally)
+}
+
+fn take(step: mseq_engine::Step, tally: &mut Tally, out: &Sender<Message>, shared: &Shared) -> Result<()> {
+    shared.counters.add(step.tokens, step.rows.len() as u64, step.done.len() as u64);
+    step.done.iter().for_each(|record| tally.add(record));
+    if step.rows.is_empty() {
+        return Ok(());
+    }
+    let bytes = step.rows.bytes();
+    out.send(Message::Rows(step.rows), bytes).map_err(|Closed| Error::Closed)
 }
 
 /// Sink stage: finishes only when nothing before it failed.
-fn write(mut sink: Box<dyn Sink>, mut rows: Receiver<RowBlock>, stop: &Stop) -> Result<Report> {
-    while let Some(block) = rows.recv(stop) {
-        sink.write(&block).map_err(broken_pipe)?;
+fn write(mut writing: Writing, mut messages: Receiver<Message>, shared: &Shared) -> Result<Report> {
+    let mut all = || -> Result<()> {
+        // Not stopped by `stop`: what the engine sent before it ended is still to be saved.
+        while let Some(message) = messages.recv(&Stop::new()) {
+            match message {
+                Message::Rows(rows) => writing.write(&rows)?,
+                Message::Save(checkpoint) => {
+                    let start = Instant::now();
+                    writing.save(*checkpoint)?;
+                    shared.save_ms.store(start.elapsed().as_millis() as u64, Ordering::Relaxed);
+                }
+            }
+        }
+        if shared.stop.is_set() { Err(Error::Closed) } else { Ok(()) }
+    };
+    match all() {
+        Ok(()) => writing.finish(),
+        Err(e) => {
+            shared.stop.set();
+            *shared.saved.lock().unwrap_or_else(PoisonError::into_inner) = writing.abandon();
+            Err(e)
+        }
     }
-    if stop.is_set() {
-        return Err(Error::Closed);
-    }
-    sink.finish().map_err(broken_pipe)
 }
 
 #[cfg(unix)]

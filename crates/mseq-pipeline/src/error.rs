@@ -1,4 +1,5 @@
 use std::fmt;
+use std::path::PathBuf;
 
 /// A signal that ended a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,9 +32,33 @@ pub enum Error {
     /// The output.
     #[error(transparent)]
     Sink(#[from] mseq_sink::Error),
-    /// A signal.
-    #[error("{0}; nothing was written to the output")]
-    Signal(Signal),
+    /// A signal. `saved`: the checkpointed log, when there is one.
+    #[error("{signal}; {}", match saved {
+        Some(path) => format!("the work so far is in {}: add --resume to go on", path.display()),
+        None => "nothing was written to the output".to_owned(),
+    })]
+    Signal {
+        /// Which.
+        signal: Signal,
+        /// Where the work is saved.
+        saved: Option<PathBuf>,
+    },
+    /// A checkpoint can't be written or read.
+    #[error("{}: {message}", path.display())]
+    Checkpoint {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, and how to mend it.
+        message: String,
+    },
+    /// `--resume` of another job.
+    #[error("{} is of another job: {differences}; give the same options, or run without --resume to start afresh", path.display())]
+    OtherJob {
+        /// The log.
+        path: PathBuf,
+        /// What differs.
+        differences: String,
+    },
     /// The reader of standard output went away: not a failure.
     #[error("standard output was closed")]
     BrokenPipe,

@@ -8,11 +8,15 @@
 //! between them, and listens for signals. When one stage fails, the others stop, and the error of
 //! the stage that failed first along the data is the one reported.
 
+mod checkpoint;
 mod embed;
 mod error;
+mod output;
 mod stats;
 mod wire;
 
-pub use embed::{EmbedJob, Output, embed};
+pub use checkpoint::Digest;
+pub use embed::{EmbedJob, embed, has_checkpoint};
 pub use error::{Error, Result, Signal};
-pub use stats::{Counters, Summary, UnknownIn};
+pub use output::Output;
+pub use stats::{Counters, Summary, Tally, UnknownIn};

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use mseq_engine::RecordSummary;
 use mseq_sink::Report;
+use serde::{Deserialize, Serialize};
 
 /// What a job has done so far, for a progress display to read at its own pace.
 #[derive(Debug, Default)]
@@ -14,6 +15,8 @@ pub struct Counters {
     bytes_read: AtomicU64,
     bases_read: AtomicU64,
     all_read: AtomicBool,
+    resumed_from: AtomicU64,
+    started: AtomicBool,
     record: Mutex<Option<Arc<str>>>,
 }
 
@@ -21,6 +24,22 @@ impl Counters {
     /// Bases that went through the model.
     pub fn bases(&self) -> u64 {
         self.bases.load(Ordering::Relaxed)
+    }
+
+    /// Bases that an earlier run had done.
+    pub fn resumed_from(&self) -> u64 {
+        self.resumed_from.load(Ordering::Relaxed)
+    }
+
+    /// Whether the job knows where it starts.
+    pub fn started(&self) -> bool {
+        self.started.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn start(&self, resumed_from: u64, records: u64) {
+        self.resumed_from.store(resumed_from, Ordering::Relaxed);
+        self.add(resumed_from, 0, records);
+        self.started.store(true, Ordering::Release);
     }
 
     /// Rows made.
@@ -36,7 +55,8 @@ impl Counters {
     /// Bases of the whole input: exact once it is read, before that scaled up from the share of
     /// its `bytes_total` that is read. `None` for standard input.
     pub fn bases_total(&self, bytes_total: Option<u64>) -> Option<u64> {
-        let (bytes, bases) = (self.bytes_read.load(Ordering::Relaxed), self.bases_read.load(Ordering::Relaxed));
+        let (bytes, bases) =
+            (self.bytes_read.load(Ordering::Relaxed), self.bases_read.load(Ordering::Relaxed));
         if self.all_read.load(Ordering::Relaxed) {
             return Some(bases);
         }
@@ -70,10 +90,10 @@ impl Counters {
 }
 
 /// Unknown letters of one record.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UnknownIn {
     /// Record id.
-    pub record: Arc<str>,
+    pub record: String,
     /// Its position in the input.
     pub record_index: u64,
     /// Letters that became the unknown token.
@@ -82,9 +102,9 @@ pub struct UnknownIn {
     pub bases: u64,
 }
 
-/// What a job did.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct Summary {
+/// What was counted over the records that are complete.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Tally {
     /// Records read.
     pub records: u64,
     /// Records without a letter, which gave no row.
@@ -95,17 +115,13 @@ pub struct Summary {
     pub unknown: u64,
     /// Lower-case letters.
     pub soft_masked: u64,
-    /// The first records with unknown letters, at most [`Summary::LISTED`].
+    /// The first records with unknown letters, at most [`Tally::LISTED`].
     pub unknown_in: Vec<UnknownIn>,
     /// Records with unknown letters.
     pub unknown_records: u64,
-    /// What was written.
-    pub report: Report,
-    /// Wall time of the run.
-    pub elapsed: Duration,
 }
 
-impl Summary {
+impl Tally {
     /// Records listed one by one; the rest are only counted, so that memory stays bounded.
     pub const LISTED: usize = 1000;
 
@@ -120,7 +136,7 @@ impl Summary {
             self.unknown_records += 1;
             if self.unknown_in.len() < Self::LISTED {
                 self.unknown_in.push(UnknownIn {
-                    record: Arc::clone(&record.head.id),
+                    record: record.head.id.to_string(),
                     record_index: record.head.index,
                     unknown: tail.unknown,
                     bases: tail.bases,
@@ -128,4 +144,17 @@ impl Summary {
             }
         }
     }
+}
+
+/// What a job did.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Summary {
+    /// Over the whole input, parts done before a resume included.
+    pub tally: Tally,
+    /// Letters that this run passed over because an earlier one had done them.
+    pub resumed_from: u64,
+    /// What was written.
+    pub report: Report,
+    /// Wall time of the run.
+    pub elapsed: Duration,
 }

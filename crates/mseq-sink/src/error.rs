@@ -112,6 +112,20 @@ pub enum Error {
         /// NaN or an infinity.
         value: f32,
     },
+    /// Another job writes the same output.
+    #[error("'{}' is being written by another run; wait for it, or choose another output with -o", path.display())]
+    Busy {
+        /// The log of the other run.
+        path: PathBuf,
+    },
+    /// The log of an unfinished run is damaged.
+    #[error("'{}': {message}; run again without --resume to start afresh", path.display())]
+    Log {
+        /// The log.
+        path: PathBuf,
+        /// What is wrong with it.
+        message: String,
+    },
     /// An earlier call failed, and rows are missing.
     #[error("the output is incomplete after an earlier error; start the job again")]
     Failed,

@@ -92,7 +92,7 @@ impl Pending {
 }
 
 /// Whether `path` must be opened as it is: a device, a pipe, or another process's open file.
-fn writes_through(path: &Path) -> bool {
+pub(crate) fn writes_through(path: &Path) -> bool {
     let descriptor = ["/dev/fd", "/dev/stdout", "/dev/stderr", "/proc"].iter().any(|p| path.starts_with(p));
     fs::metadata(path).is_ok_and(|meta| descriptor || !meta.is_file())
 }

@@ -8,7 +8,7 @@ use crate::fault::Fault;
 pub(crate) type Bytes = Box<dyn Read + Send>;
 
 /// Enough for a gzip header with the extra field of BGZF.
-const HEAD_BYTES: usize = 512;
+pub(crate) const HEAD_BYTES: usize = 512;
 const BUFFER_BYTES: usize = 64 * 1024;
 
 /// The empty block that ends every whole BGZF file (SAM specification, section 4.1.2).
@@ -43,7 +43,7 @@ pub(crate) fn decompress(mut inner: Bytes) -> io::Result<Bytes> {
 }
 
 /// Whether the extra field of a gzip header (RFC 1952) has the subfield `BC`.
-fn is_bgzf(head: &[u8]) -> bool {
+pub(crate) fn is_bgzf(head: &[u8]) -> bool {
     const FEXTRA: u8 = 4;
     let [_, _, _, flags, _, _, _, _, _, _, low, high, extra @ ..] = head else { return false };
     if flags & FEXTRA == 0 {

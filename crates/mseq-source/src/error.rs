@@ -1,5 +1,13 @@
 use std::io;
 
+mod bed;
+mod index;
+mod table;
+
+pub use bed::BedError;
+pub use index::IndexError;
+pub use table::TableError;
+
 /// What this crate's functions return.
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -198,6 +206,35 @@ pub enum Error {
         /// Last line.
         line: u64,
     },
+    /// An index that is damaged or does not match its file.
+    #[error(transparent)]
+    Index(#[from] IndexError),
+    /// A BED file that cannot be used.
+    #[error(transparent)]
+    Bed(#[from] BedError),
+    /// A table that cannot be used.
+    #[error(transparent)]
+    Table(#[from] TableError),
+    /// The scratch copy of a record does not fit on its disk.
+    #[error(
+        "{folder}: no space left for the scratch copy of a record read in reverse ({bytes} bytes so far); free some, set TMPDIR to a larger disk, or index the FASTA with samtools faidx"
+    )]
+    ScratchFull {
+        /// Folder of the copy.
+        folder: String,
+        /// Bytes that went into it.
+        bytes: u64,
+    },
+    /// The scratch copy of a record cannot be made, written or read.
+    #[error(
+        "{folder}: cannot keep a scratch copy of a record read in reverse ({cause}); set TMPDIR to another folder"
+    )]
+    Scratch {
+        /// Folder of the copy.
+        folder: String,
+        /// The system's words.
+        cause: io::Error,
+    },
     /// The operating system's own error.
     #[error("{path}: {cause}")]
     Io {
@@ -217,7 +254,14 @@ impl Error {
     /// Whether one record is bad and the reading can go on after it, as
     /// [`SequenceSource::next`](crate::SequenceSource::next) then does.
     pub fn is_bad_record(&self) -> bool {
-        matches!(self, Error::NotNucleotide { .. } | Error::NoId { .. })
+        match self {
+            Error::NotNucleotide { .. } | Error::NoId { .. } => true,
+            Error::Table(e) => matches!(
+                e,
+                TableError::NotNucleotide { .. } | TableError::NoSequence { .. } | TableError::NoId { .. }
+            ),
+            _ => false,
+        }
     }
 }
 

@@ -28,6 +28,17 @@ impl FastaReader {
         Self { inner, definition, path, id: "".into(), bases: 0, records: 0 }
     }
 
+    /// Goes on with `lines`, which stands at the definition line behind that many records.
+    pub(crate) fn resume(&mut self, lines: Lines, records: u64) {
+        self.inner = Reader::new(lines);
+        (self.records, self.bases) = (records, 0);
+    }
+
+    /// Bases of the record handed out so far.
+    pub(crate) fn bases(&self) -> u64 {
+        self.bases
+    }
+
     /// Starts the next record and gives its id. The one before must have been read to its end.
     pub(crate) fn begin(&mut self) -> Result<Option<Arc<str>>> {
         let line = self.inner.get_ref().line();

@@ -110,7 +110,7 @@ fn by_extension(name: &str) -> Option<&'static str> {
 }
 
 /// A table by its header: a column named `sequence` or `seq`.
-fn by_column(head: &[u8]) -> Option<&'static str> {
+pub(crate) fn by_column(head: &[u8]) -> Option<&'static str> {
     let line = head.split(|&b| b == b'\n' || b == b'\r').next()?;
     let has = |separator: u8| {
         let mut columns = line.split(|&b| b == separator).map(|c| c.trim_ascii());

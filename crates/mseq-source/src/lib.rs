@@ -22,23 +22,46 @@
 //! # Ok::<(), mseq_source::Error>(())
 //! ```
 
+mod bed;
+mod bytes_at;
 mod count;
 mod decompress;
 mod error;
+mod fai;
+mod fai_build;
+mod fai_check;
 mod fasta;
+mod fasta_indexed;
+#[cfg(test)]
+mod fasta_indexed_tests;
 mod fastq;
 mod fault;
+mod filter;
 mod format;
 mod inputs;
 mod lines;
+mod reverse;
+mod scratch;
 mod source;
+#[cfg(test)]
+mod source_tests;
+#[cfg(test)]
+mod strand_tests;
+mod table;
 #[cfg(test)]
 mod tests;
 mod tokenize;
 mod walk;
 
+pub use bed::{Interval, RegionSet, read_bed};
 pub use count::{Counts, count};
-pub use error::{Error, Result};
+pub use error::{BedError, Error, IndexError, Result, TableError};
+pub use fai::{FaiIndex, FaiRecord, IndexFiles, find_index};
+pub use fasta_indexed::IndexedFasta;
+pub use filter::{Keep, RecordFilter, Strands};
 pub use inputs::{Input, InputSet};
+pub use reverse::{BasesAt, IndexedRecord, ReverseBases};
+pub use scratch::PackedScratch;
 pub use source::SequenceSource;
+pub use table::{KeptBatch, TABLE_FORMAT, TableFormat, TableOptions, TableSource, table_format};
 pub use tokenize::{DnaTokenizer, EncodeCounts, IllegalByte, complement_byte};

@@ -57,6 +57,11 @@ impl Lines {
         }
     }
 
+    /// A reader whose first line has the number `line`.
+    pub(crate) fn at_line(inner: Box<dyn Read + Send>, line: u64) -> Self {
+        Self { line, ..Self::new(inner) }
+    }
+
     /// 1-based line of the next byte.
     pub(crate) fn line(&self) -> u64 {
         self.line

@@ -1,9 +1,12 @@
 use std::io::Read;
+use std::path::Path;
 
-use mseq_core::{Item, RecordTail};
+use mseq_core::{Item, RecordHead, RecordTail, Strand};
 
+use crate::reverse::Backward;
+use crate::tokenize::check;
 use crate::walk::{Origin, Walk};
-use crate::{DnaTokenizer, InputSet, Result};
+use crate::{DnaTokenizer, InputSet, Keep, PackedScratch, RecordFilter, Result, Strands};
 
 /// Capacity of the first block, in tokens; it grows to `block_len` only if bases come.
 const FIRST_CAPACITY: usize = 1 << 16;
@@ -14,8 +17,14 @@ enum At {
     Between,
     /// Inside a record.
     Inside,
-    /// All bases of the record are out, its tail is not.
+    /// All tokens of the record are out, its tail is not.
     Tail,
+    /// Before the reverse of the record whose forward strand is out.
+    Turn,
+    /// Before the first token of the reverse.
+    Gather,
+    /// In the reverse.
+    Backward,
     /// Inside a record that gave an error.
     Bad,
     /// Behind an error that nothing can be read after.
@@ -36,6 +45,18 @@ pub struct SequenceSource {
     tail: RecordTail,
     bases: u64,
     bytes_total: Option<u64>,
+    filter: Option<RecordFilter>,
+    /// What is wanted of the record.
+    range: std::ops::Range<u64>,
+    /// Whether all of the record was read, and its end checked.
+    ended: bool,
+    strands: Strands,
+    strand: Strand,
+    /// The record, for its second strand.
+    head: Option<RecordHead>,
+    /// A copy of the record, when it is read in reverse without an index.
+    scratch: Option<PackedScratch>,
+    back: Backward,
 }
 
 impl SequenceSource {
@@ -73,7 +94,49 @@ impl SequenceSource {
             tail: RecordTail::default(),
             bases: 0,
             bytes_total,
+            filter: None,
+            range: 0..u64::MAX,
+            ended: true,
+            strands: Strands::Forward,
+            strand: Strand::Forward,
+            head: None,
+            scratch: None,
+            back: Backward::default(),
         }
+    }
+
+    /// Reads only what `filter` keeps of each record.
+    ///
+    /// What is skipped is not checked: bytes there may be anything, but a FASTQ record must still
+    /// be whole. With an index beside a FASTA file ([`IndexedFasta`](crate::IndexedFasta)) long
+    /// skips seek, else they read past; the items are the same. From then on
+    /// [`next`](Self::next) also fails on an index that does not match its file.
+    #[must_use]
+    pub fn with_filter(mut self, filter: RecordFilter) -> Self {
+        self.filter = Some(filter);
+        self.walk.use_indexes();
+        self
+    }
+
+    /// Gives these strands of each record. The reverse is the record's reverse complement, from
+    /// its end, by the index beside a FASTA file, or else from a [`PackedScratch`] in `folder`.
+    ///
+    /// [`Strands::Both`] gives two runs of `Begin`, `Tokens` and `End` a record, with the same
+    /// head, the forward one first; [`strand`](Self::strand) tells them apart. A record found bad
+    /// while the rest of it is read for its reverse gives its error after the forward `End`.
+    #[must_use]
+    pub fn with_strands(mut self, strands: Strands, folder: &Path) -> Self {
+        self.strands = strands;
+        if strands != Strands::Forward {
+            self.scratch = Some(PackedScratch::new(folder));
+            self.walk.use_indexes();
+        }
+        self
+    }
+
+    /// The strand of the `Begin` given last.
+    pub fn strand(&self) -> Strand {
+        self.strand
     }
 
     /// The next step of the stream, `None` after the last input.
@@ -94,45 +157,132 @@ impl SequenceSource {
     }
 
     fn step(&mut self) -> Result<Option<Item>> {
-        if self.at == At::Bad {
-            self.walk.skip()?;
-            self.at = At::Between;
-        }
-        if self.at == At::Between {
-            let Some(head) = self.walk.begin()? else { return Ok(None) };
-            self.at = At::Inside;
-            self.tail = RecordTail::default();
-            return Ok(Some(Item::Begin(head)));
-        }
-        if self.at == At::Inside {
-            if !self.fill()? {
-                self.at = At::Tail;
+        loop {
+            match self.at {
+                At::Over => return Ok(None),
+                At::Bad => {
+                    (self.at, self.ended) = (At::Between, true);
+                    self.walk.skip()?;
+                }
+                At::Between => {
+                    if !std::mem::replace(&mut self.ended, true) {
+                        self.walk.skip()?;
+                    }
+                    let Some(head) = self.walk.begin()? else { return Ok(None) };
+                    self.ended = false;
+                    if self.take(&head)? {
+                        return Ok(Some(Item::Begin(head)));
+                    }
+                }
+                At::Inside | At::Backward => {
+                    let more = if self.at == At::Inside { self.fill()? } else { self.fill_back()? };
+                    if !more {
+                        self.at = At::Tail;
+                    }
+                    if !self.block.is_empty() {
+                        return Ok(Some(Item::Tokens(self.take_block())));
+                    }
+                }
+                At::Tail => {
+                    let turn = self.head.is_some();
+                    self.at = if turn { At::Turn } else { At::Between };
+                    return Ok(Some(Item::End(std::mem::take(&mut self.tail))));
+                }
+                At::Turn => {
+                    self.gather()?;
+                    (self.at, self.strand) = (At::Gather, Strand::Reverse);
+                    return Ok(self.head.take().map(Item::Begin));
+                }
+                At::Gather => {
+                    self.gather()?;
+                    let scratch = self.scratch.as_ref();
+                    let bases = self.walk.indexed_bases().or(scratch.map(crate::BasesAt::bases));
+                    self.back.start(bases.unwrap_or(0), self.range.start);
+                    self.at = At::Backward;
+                }
             }
-            if !self.block.is_empty() {
-                return Ok(Some(Item::Tokens(self.take_block())));
-            }
         }
-        Ok(match self.at {
-            At::Tail => {
-                self.at = At::Between;
-                Some(Item::End(self.tail))
-            }
-            _ => None,
-        })
     }
 
-    /// Fills the block; `false` when the record ended.
+    /// Whether the record that begins is wanted, and prepares for it.
+    fn take(&mut self, head: &RecordHead) -> Result<bool> {
+        let keep = self.filter.as_mut().map_or(Keep::All, |filter| filter.choose(head));
+        let Some(range) = keep.range() else { return Ok(false) };
+        (self.range, self.tail) = (range, RecordTail::default());
+        (self.at, self.strand) = match self.strands {
+            Strands::Reverse => (At::Gather, Strand::Reverse),
+            Strands::Forward | Strands::Both => (At::Inside, Strand::Forward),
+        };
+        self.head = (self.strands == Strands::Both).then(|| head.clone());
+        if let Some(scratch) = &mut self.scratch {
+            scratch.clear()?;
+        }
+        Ok(true)
+    }
+
+    /// Fills the block; `false` when the record ended, or what is wanted of it.
     fn fill(&mut self) -> Result<bool> {
+        let mut copy = self.scratch.as_mut().filter(|_| self.head.is_some() && !self.walk.is_indexed());
         let (tokenizer, block, tail) = (&self.tokenizer, &mut self.block, &mut self.tail);
         while block.len() < self.block_len {
-            let n = self.walk.piece(self.block_len - block.len(), |bases| {
+            let left = usize::try_from(self.range.end - tail.bases).unwrap_or(usize::MAX);
+            let room = left.min(self.block_len - block.len());
+            if room == 0 {
+                return Ok(false);
+            }
+            let mut copied = Ok(());
+            let n = self.walk.piece(room, |bases| {
                 let counts = tokenizer.encode(bases, block)?;
                 tail.unknown += counts.unknown;
                 tail.soft_masked += counts.soft_masked;
+                copied = copy.as_mut().map_or(Ok(()), |copy| copy.push(bases));
                 Ok(())
             })?;
+            copied?;
             tail.bases += n as u64;
             self.bases += n as u64;
+            if n == 0 {
+                self.ended = true;
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Copies what was not yet read of the record, if its reverse needs that.
+    fn gather(&mut self) -> Result<()> {
+        let Some(copy) = self.scratch.as_mut().filter(|_| !self.walk.is_indexed()) else { return Ok(()) };
+        while !self.ended {
+            let mut copied = Ok(());
+            let n = self.walk.piece(usize::MAX, |bases| {
+                check(bases)?;
+                copied = copy.push(bases);
+                Ok(())
+            })?;
+            copied?;
+            self.ended = n == 0;
+        }
+        Ok(())
+    }
+
+    /// Fills the block from the record's end; `false` at the last base that is wanted.
+    fn fill_back(&mut self) -> Result<bool> {
+        while self.block.len() < self.block_len {
+            let (base, room) = (self.back.next_base(), self.block_len - self.block.len());
+            let piece = match (self.walk.indexed(), &mut self.scratch) {
+                (Some(mut record), _) => self.back.piece(&mut record, room)?,
+                (None, Some(scratch)) => self.back.piece(scratch, room)?,
+                (None, None) => &[],
+            };
+            let n = piece.len() as u64;
+            let counts = match self.tokenizer.encode(piece, &mut self.block) {
+                Ok(counts) => counts,
+                Err(bad) => return Err(self.walk.not_nucleotide(base - bad.at as u64, bad.byte)),
+            };
+            self.tail.unknown += counts.unknown;
+            self.tail.soft_masked += counts.soft_masked;
+            self.tail.bases += n;
+            self.bases += n;
             if n == 0 {
                 return Ok(false);
             }
@@ -151,255 +301,18 @@ impl SequenceSource {
         std::mem::replace(&mut self.block, Vec::with_capacity(self.block_len))
     }
 
-    /// Bases read so far, over all records.
+    /// Bases given so far, over all records and strands.
     pub fn bases_read(&self) -> u64 {
         self.bases
     }
 
     /// Bytes read so far from the inputs, as stored (compressed), a buffer ahead of the bases.
     pub fn bytes_done(&self) -> u64 {
-        self.walk.bytes()
+        self.walk.bytes().min(self.bytes_total.unwrap_or(u64::MAX))
     }
 
     /// Bytes of all inputs as stored; `None` when one is a pipe.
     pub fn bytes_total(&self) -> Option<u64> {
         self.bytes_total
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::fs;
-    use std::io;
-    use std::path::PathBuf;
-    use std::time::Instant;
-
-    use super::*;
-    use crate::tests::{Dribble, Record, gzip, join};
-    use crate::{Error, count};
-    use mseq_core::SequenceFormat;
-
-    fn from(text: &[u8], block_len: usize) -> SequenceSource {
-        SequenceSource::from_reader("x", Dribble::new(text, 3), DnaTokenizer::caduceus(), block_len)
-    }
-
-    fn open(paths: &[String]) -> SequenceSource {
-        let set = InputSet::resolve(paths, false).unwrap();
-        SequenceSource::open(set, DnaTokenizer::caduceus(), 1000).unwrap()
-    }
-
-    fn keys(records: &[Record]) -> Vec<(&str, &str, u64, u64)> {
-        let key = |r: &'_ Record| (r.head.index, r.tail.bases);
-        records.iter().map(|r| (&*r.head.source, &*r.head.id, key(r).0, key(r).1)).collect()
-    }
-
-    #[test]
-    fn files_are_walked_in_order() {
-        let dir = tempfile::tempdir().unwrap();
-        let write = |name: &str, bytes: &[u8]| {
-            let path = dir.path().join(name);
-            fs::write(&path, bytes).unwrap();
-            path.to_string_lossy().into_owned()
-        };
-        let packed = gzip(b">b\nACG\n");
-        let paths = [write("z.fa", b">a\nAC\n>e\n"), write("b.gz", &packed), write("r", b"@a\nN\n+\nI\n")];
-        let mut source = open(&paths);
-        let total = 9 + packed.len() as u64 + 9;
-        assert_eq!((source.bytes_total(), source.bytes_done()), (Some(total), 0));
-        let records = join(&mut source, 1000).unwrap();
-        let [z, b, r] = paths.each_ref().map(String::as_str);
-        assert_eq!(keys(&records), [(z, "a", 0, 2), (z, "e", 1, 0), (b, "b", 2, 3), (r, "a", 3, 1)]);
-        assert_eq!(records[3].head.format, SequenceFormat::Fastq);
-        assert_eq!((source.bases_read(), source.bytes_done()), (6, total));
-        let counts = count(&InputSet::resolve(&paths, false).unwrap()).unwrap();
-        assert_eq!((counts.records, counts.bases, counts.lengths), (4, 6, vec![2, 0, 3, 1]));
-    }
-
-    #[cfg(unix)]
-    #[test]
-    fn a_named_pipe_is_read_once() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("pipe");
-        if !std::process::Command::new("mkfifo").arg(&path).status().is_ok_and(|s| s.success()) {
-            eprintln!("skipped: no mkfifo");
-            return;
-        }
-        // Would wait for ever if it opened the pipe.
-        let mut source = open(&[path.to_string_lossy().into_owned()]);
-        let writer = std::thread::spawn(move || fs::write(path, gzip(b">a\nACG\n")));
-        assert_eq!(join(&mut source, 1000).unwrap()[0].tail.bases, 3);
-        assert_eq!(source.bytes_total(), None);
-        writer.join().unwrap().unwrap();
-    }
-
-    #[test]
-    fn a_source_can_move_to_another_thread() {
-        fn send<T: Send>(_: T) {}
-        send(from(b">a", 1));
-    }
-
-    #[test]
-    fn an_input_without_a_record_is_an_error() {
-        for text in [b"".to_vec(), b"\n\r\n".to_vec(), gzip(b""), gzip(b"\n")] {
-            let e = from(&text, 5).next().unwrap_err();
-            assert_eq!(e.to_string(), "x: holds no record; remove it from the inputs");
-        }
-    }
-
-    #[test]
-    fn a_bad_record_can_be_left_behind() {
-        let good = |text: &[u8]| {
-            let (mut source, mut ids, mut bad) = (from(text, 2), Vec::new(), 0);
-            let mut last = None;
-            loop {
-                match source.next() {
-                    Ok(Some(Item::Begin(head))) => last = Some(head),
-                    Ok(Some(Item::End(tail))) => {
-                        let head = last.take().unwrap();
-                        ids.push((head.id.to_string(), head.index, tail.bases));
-                    }
-                    Ok(Some(Item::Tokens(_))) => {}
-                    Ok(None) => return (ids, bad),
-                    Err(e) => {
-                        assert!(e.is_bad_record(), "{e}");
-                        bad += 1;
-                    }
-                }
-            }
-        };
-        let want = vec![("a".to_owned(), 0, 2), ("e".to_owned(), 4, 3)];
-        let fasta = b">a\nAC\n>b\nAC!\nGT\n>\nAC\n>d\nA>A\rA\n\r\n>e\nACG\n";
-        assert_eq!(good(fasta), (want.clone(), 3));
-        let fastq =
-            b"@a\nAC\n+\nII\n@b\nAC!\nGT\n+\nIIIII\n@\nAC\n+\n@@\n@d\nAA\rA\n+\n@@@@\n@e\nACG\n+\nIII\n";
-        assert_eq!(good(fastq), (want, 3));
-    }
-
-    #[test]
-    fn nothing_follows_a_fatal_error() {
-        let packed = gzip(b">a\nACGTACGTACGT\n");
-        let mut source = from(&packed[..packed.len() - 4], 4);
-        let e = loop {
-            if let Err(e) = source.next() {
-                break e;
-            }
-        };
-        assert_eq!(
-            e.to_string(),
-            "x: the gzip data stops before its end: the file is truncated; copy or download it again"
-        );
-        assert!(source.next().unwrap().is_none());
-    }
-
-    #[test]
-    fn errors_of_the_reader_keep_their_cause() {
-        struct Broken;
-        impl Read for Broken {
-            fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
-                Err(io::Error::other("disk on fire"))
-            }
-        }
-        let mut source =
-            SequenceSource::from_reader("x", b">a\nAC".chain(Broken), DnaTokenizer::caduceus(), 1);
-        let e = loop {
-            match source.next() {
-                Ok(item) => assert!(item.is_some()),
-                Err(e) => break e,
-            }
-        };
-        assert_eq!(e.to_string(), "x: disk on fire");
-        assert!(matches!(e, Error::Io { .. }));
-    }
-
-    #[test]
-    fn one_line_of_200_million_bases() {
-        let text = b">long\n".chain(io::repeat(b'a').take(200_000_000));
-        let mut source = SequenceSource::from_reader("x", text, DnaTokenizer::caduceus(), 1 << 16);
-        let mut bases = 0;
-        while let Some(item) = source.next().unwrap() {
-            match item {
-                Item::Tokens(tokens) => {
-                    assert!(tokens.capacity() <= 1 << 16);
-                    bases += tokens.len();
-                }
-                Item::End(tail) => assert_eq!((tail.bases, tail.soft_masked), (200_000_000, 200_000_000)),
-                Item::Begin(_) => {}
-            }
-        }
-        assert_eq!(bases, 200_000_000);
-    }
-
-    /// A file of the shared test data, or a word on why there is none.
-    fn genome(name: &str) -> Option<String> {
-        let dir = std::env::var_os("MSEQ_TEST_DATA").map(PathBuf::from);
-        let dir = dir.unwrap_or_else(|| concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/data").into());
-        let path = dir.join("genomes").join(name);
-        if !path.exists() {
-            eprintln!("skipped: no {name} in MSEQ_TEST_DATA");
-            return None;
-        }
-        Some(path.to_string_lossy().into_owned())
-    }
-
-    #[test]
-    fn real_genomes() {
-        let files = [
-            ("ecoli_k12_mg1655.fa.gz", 1, 4_641_652),
-            ("yeast_s288c_r64.fa.gz", 17, 12_157_105),
-            ("phix_like_phages_x16.fa.gz", 16, 86_177),
-            ("human_mt.fa", 1, 16_569),
-            ("phage_lambda.fa", 1, 48_502),
-        ];
-        for (name, n, bases) in files {
-            let Some(path) = genome(name) else { continue };
-            let records = join(&mut open(std::slice::from_ref(&path)), 1000).unwrap();
-            assert_eq!(
-                (records.len(), records.iter().map(|r| r.tail.bases).sum::<u64>()),
-                (n, bases),
-                "{name}"
-            );
-            let counts = count(&InputSet::resolve(&[path], false).unwrap()).unwrap();
-            assert_eq!((counts.records, counts.bases), (n as u64, bases));
-            assert!(counts.lengths.iter().eq(records.iter().map(|r| &r.tail.bases)));
-        }
-    }
-
-    /// `cargo test --release -p mseq-source -- --ignored --nocapture speed`
-    #[test]
-    #[ignore = "a measurement"]
-    fn speed() {
-        let mut fastq = Vec::new();
-        for i in 0..400_000 {
-            fastq.extend(format!("@read{i}\n{}\n+\n{}\n", "ACGTN".repeat(30), "IIIII".repeat(30)).bytes());
-        }
-        let line = |width: usize| [&b"ACGTacgtNN".repeat(width / 10)[..], b"\n"].concat();
-        let fasta = |width: usize| [&b">a\n"[..], &line(width).repeat(200_000_000 / width)].concat();
-        let mut texts = vec![
-            ("fasta, lines of 60", fasta(60)),
-            ("fasta, lines of 80", fasta(80)),
-            ("fasta, one line", fasta(200_000_000)),
-            ("fastq, 150 bases", fastq),
-        ];
-        for name in ["yeast_s288c_r64.fa.gz", "ecoli_k12_mg1655.fa.gz"] {
-            texts.extend(genome(name).map(|path| (name, fs::read(path).unwrap())));
-        }
-        for (name, text) in texts {
-            let bytes = text.len();
-            let start = Instant::now();
-            let text = io::Cursor::new(text);
-            let mut source = SequenceSource::from_reader(name, text, DnaTokenizer::caduceus(), 1 << 16);
-            while source.next().unwrap().is_some() {}
-            let seconds = start.elapsed().as_secs_f64();
-            let rate = |n: f64| n / seconds / 1e6;
-            let (file, bases) = (rate(bytes as f64), rate(source.bases_read() as f64));
-            eprintln!("{name}: {file:.0} MB/s of file, {bases:.0} Mbases/s");
-        }
-        let bases = b"ACGTacgtNN".repeat(10_000);
-        let (start, mut ids) = (Instant::now(), Vec::new());
-        for _ in 0..5_000 {
-            ids.clear();
-            DnaTokenizer::caduceus().encode(&bases, &mut ids).unwrap();
-        }
-        eprintln!("tokenizer alone: {:.0} MB/s", 500.0 / start.elapsed().as_secs_f64());
     }
 }

@@ -1,1 +1,85 @@
-fn main() {}
+//! Tasks of the people who work on mamba-seq: `cargo xtask TASK`.
+
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line tool")]
+
+mod ci;
+mod error;
+mod golden;
+mod layers;
+mod readers;
+mod shell;
+mod synth;
+
+use std::process::ExitCode;
+
+use error::{Error, Result};
+
+const USAGE: &str = "\
+usage: cargo xtask TASK
+
+  ci                       everything that must hold before a change lands, each step timed
+  layers                   the crates use only what the layer table allows
+  synth --bases N [--records R] [--seed S] [--line W] -o FILE|-
+                           genome-like random FASTA, the same for the same options
+                           N, R and W may end in k, M or G; --line 0 does not wrap
+  golden [--check]         remakes data/golden, or compares it with a fresh make
+  readers FILE.parquet     opens a file in pyarrow, DuckDB and Polars; they must agree
+
+environment: MSEQ_PYTHON (a Python; golden needs torch in it), MSEQ_READERS_VENV (a folder)
+";
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    match run(&args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error @ Error::Usage(_)) => {
+            eprintln!("error: {error}\n\n{USAGE}");
+            ExitCode::from(2)
+        }
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(args: &[String]) -> Result<()> {
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    match args.as_slice() {
+        ["-h" | "--help" | "help"] => {
+            print!("{USAGE}");
+            Ok(())
+        }
+        ["ci"] => ci::run(),
+        ["layers"] => layers::run(),
+        ["synth", rest @ ..] => synth::run(rest),
+        ["golden"] => golden::run(false),
+        ["golden", "--check"] => golden::run(true),
+        ["readers", file] => readers::run(file),
+        [] => Err(Error::Usage("no task".to_owned())),
+        ["ci" | "layers" | "golden" | "readers", ..] => {
+            Err(Error::Usage(format!("'{}' does not take these arguments", args.join(" "))))
+        }
+        [task, ..] => Err(Error::Usage(format!("'{task}' is not a task"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fails_as_usage(args: &[&str]) -> bool {
+        let args: Vec<String> = args.iter().map(|arg| (*arg).to_owned()).collect();
+        matches!(run(&args), Err(Error::Usage(_)))
+    }
+
+    #[test]
+    fn what_is_not_a_task_is_a_usage_error() {
+        assert!(fails_as_usage(&[]));
+        assert!(fails_as_usage(&["shine"]));
+        assert!(fails_as_usage(&["layers", "--fix"]));
+        assert!(fails_as_usage(&["golden", "--chek"]));
+        assert!(fails_as_usage(&["readers"]));
+        assert!(fails_as_usage(&["synth"]));
+    }
+}

@@ -2,9 +2,7 @@ use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
-use mseq_core::{
-    DeviceSpec, EmbeddingDType, Layer, ListType, Pool, SequenceFormat, WindowLength, Windows,
-};
+use mseq_core::{DeviceSpec, EmbeddingDType, Layer, ListType, Pool, SequenceFormat, WindowLength, Windows};
 use mseq_pipeline::Output;
 use mseq_source::InputSet;
 
@@ -12,6 +10,7 @@ use super::{NotBuiltOptions, ProgressMode};
 use crate::Failure;
 
 #[derive(Debug, Args)]
+#[command(args_override_self = true)]
 pub(crate) struct EmbedArgs {
     /// FASTA or FASTQ, plain or gzip: files, directories, globs, or - for standard input
     #[arg(required = true, value_name = "INPUT")]
@@ -74,6 +73,10 @@ pub(crate) struct EmbedArgs {
     /// Go into sub-directories
     #[arg(long)]
     recursive: bool,
+
+    /// Go on from the checkpoint of an interrupted run of the same job
+    #[arg(long)]
+    pub(crate) resume: bool,
 
     /// Print what would be done, and do nothing
     #[arg(long)]
@@ -181,9 +184,18 @@ impl EmbedArgs {
             Some("whole") => Some(None),
             Some(n) => match n.parse::<u64>() {
                 Ok(n) if n > 0 => Some(Some(n)),
-                _ => return Err(Failure::Usage(format!("--context '{n}': use whole, or a number of tokens from 1"))),
+                _ => {
+                    return Err(Failure::Usage(format!(
+                        "--context '{n}': use whole, or a number of tokens from 1"
+                    )));
+                }
             },
         };
+        if self.resume && self.output.as_deref().is_some_and(|o| o.as_os_str() == "-") {
+            return Err(Failure::Usage(
+                "--resume needs an output file; a stream can't be gone on with".into(),
+            ));
+        }
         let inputs = InputSet::resolve(&self.inputs, self.recursive)?;
         let output = self.resolve_output(&inputs)?;
         Ok(EmbedPlan {
@@ -216,7 +228,11 @@ impl EmbedArgs {
             Some(path) => path.clone(),
             None => match inputs.inputs.as_slice() {
                 [one] if one.path().is_some() => default_output(one.path().unwrap_or(Path::new("stdin"))),
-                [_] => return Err(Failure::Usage("standard input needs -o PATH, or -o - for an Arrow stream".into())),
+                [_] => {
+                    return Err(Failure::Usage(
+                        "standard input needs -o PATH, or -o - for an Arrow stream".into(),
+                    ));
+                }
                 all => {
                     return Err(Failure::Usage(format!(
                         "{} inputs need -o PATH, or -o - for an Arrow stream",
@@ -225,9 +241,13 @@ impl EmbedArgs {
                 }
             },
         };
-        let same = |input: &Path| matches!((input.canonicalize(), path.canonicalize()), (Ok(a), Ok(b)) if a == b);
+        let same =
+            |input: &Path| matches!((input.canonicalize(), path.canonicalize()), (Ok(a), Ok(b)) if a == b);
         if let Some(input) = inputs.inputs.iter().find(|i| i.path().is_some_and(same)) {
-            return Err(Failure::Usage(format!("the output {} is the input {input}; choose another -o", path.display())));
+            return Err(Failure::Usage(format!(
+                "the output {} is the input {input}; choose another -o",
+                path.display()
+            )));
         }
         mseq_sink::check_output(&path)?;
         Ok(Output::Parquet(path))

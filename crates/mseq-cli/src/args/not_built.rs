@@ -27,8 +27,6 @@ pub(crate) struct NotBuiltOptions {
     #[arg(long, hide = true)]
     shard: Option<String>,
     #[arg(long, hide = true)]
-    resume: bool,
-    #[arg(long, hide = true)]
     on_bad_record: Option<String>,
     #[arg(long, hide = true)]
     add_special_tokens: bool,
@@ -60,7 +58,6 @@ impl NotBuiltOptions {
             ("--combine-strands", self.combine_strands.is_some()),
             ("--memory-limit", self.memory_limit.is_some()),
             ("--shard", given(&self.shard, "1/1")),
-            ("--resume", self.resume),
             ("--on-bad-record", given(&self.on_bad_record, "fail")),
             ("--add-special-tokens", self.add_special_tokens),
             ("--sequence-column", self.sequence_column.is_some()),

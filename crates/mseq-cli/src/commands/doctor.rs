@@ -42,10 +42,11 @@ fn cuda() -> String {
     let version = driver.as_deref().and_then(|text| {
         text.split_whitespace().find(|w| w.contains('.') && w.chars().all(|c| c.is_ascii_digit() || c == '.'))
     });
-    let library = ["/usr/lib/x86_64-linux-gnu", "/usr/lib64", "/usr/lib/wsl/lib", "/usr/lib/aarch64-linux-gnu"]
-        .iter()
-        .map(|folder| Path::new(folder).join("libcuda.so.1"))
-        .find(|path| path.exists());
+    let library =
+        ["/usr/lib/x86_64-linux-gnu", "/usr/lib64", "/usr/lib/wsl/lib", "/usr/lib/aarch64-linux-gnu"]
+            .iter()
+            .map(|folder| Path::new(folder).join("libcuda.so.1"))
+            .find(|path| path.exists());
     let found = match (version, library) {
         (Some(version), _) => format!("NVIDIA driver {version} found"),
         (None, Some(path)) => format!("{} found", path.display()),
@@ -66,5 +67,9 @@ fn memory() -> Option<String> {
         let line = text.lines().find(|l| l.starts_with(key))?;
         line.split_whitespace().nth(1)?.parse::<u64>().ok()
     };
-    Some(format!("{} ({} free)", say::bytes(kib("MemTotal:")? << 10), say::bytes(kib("MemAvailable:")? << 10)))
+    Some(format!(
+        "{} ({} free)",
+        say::bytes(kib("MemTotal:")? << 10),
+        say::bytes(kib("MemAvailable:")? << 10)
+    ))
 }

@@ -43,6 +43,7 @@ pub(crate) fn run(args: &EmbedArgs, quiet: bool, verbose: bool, line: &[OsString
     let layout =
         EmbedLayout { dim: checkpoint.shape.d_model, dtype: plan.embedding_dtype, list: plan.list_type };
     let metadata = metadata(args, &plan, &checkpoint, &config, head, &opened.device, line)?;
+    let digest = digest(&plan, &metadata);
     if verbose {
         say::line(&format!(
             "model {} ({} parameters, {} layers), {}, chunk {} tokens, window {}, pool {}, layer {}",
@@ -58,6 +59,7 @@ pub(crate) fn run(args: &EmbedArgs, quiet: bool, verbose: bool, line: &[OsString
     }
     if !quiet {
         notes(&plan, &checkpoint, &opened.device);
+        resume_notes(args.resume, &plan);
     }
     let job = EmbedJob {
         source,
@@ -68,6 +70,8 @@ pub(crate) fn run(args: &EmbedArgs, quiet: bool, verbose: bool, line: &[OsString
         layout,
         metadata,
         queue_bytes: QUEUE_BYTES,
+        digest,
+        resume: args.resume,
     };
     let counters = Arc::new(Counters::default());
     let progress = Progress::start(args.progress, quiet, &counters, bytes_total);
@@ -105,6 +109,44 @@ fn notes(plan: &EmbedPlan, checkpoint: &Checkpoint, device: &str) {
             "the model was trained on at most {length} tokens; longer records extrapolate (see --context)"
         ));
     }
+}
+
+/// What `--resume` finds, or what goes lost without it.
+fn resume_notes(resume: bool, plan: &EmbedPlan) {
+    let Output::Parquet(path) = &plan.output else { return };
+    match (resume, mseq_pipeline::has_checkpoint(path)) {
+        (true, false) => say::note("no checkpoint of an earlier run: starting afresh"),
+        (false, true) => say::note("an unfinished run is replaced; --resume would have gone on with it"),
+        _ => {}
+    }
+}
+
+/// What makes two runs the same job: everything that changes a row, or the columns.
+fn digest(plan: &EmbedPlan, metadata: &[(String, String)]) -> mseq_pipeline::Digest {
+    const KEYS: [&str; 10] = [
+        "version",
+        "model_sha256",
+        "pool",
+        "window",
+        "stride",
+        "layer",
+        "context",
+        "overlap",
+        "strand",
+        "dtype",
+    ];
+    let mut digest: mseq_pipeline::Digest = metadata
+        .iter()
+        .filter_map(|(key, value)| {
+            let key = key.strip_prefix("mamba_seq.").filter(|key| KEYS.contains(key))?;
+            Some((key.to_owned(), value.clone()))
+        })
+        .collect();
+    let names: Vec<String> = plan.inputs.inputs.iter().map(ToString::to_string).collect();
+    digest.insert("input".into(), names.join(" "));
+    digest.insert("embedding-dtype".into(), format!("{:?}", plan.embedding_dtype).to_lowercase());
+    digest.insert("list-type".into(), format!("{:?}", plan.list_type).to_lowercase());
+    digest
 }
 
 /// The key-value metadata of the output.
@@ -155,7 +197,11 @@ fn command_text(line: &[OsString]) -> String {
             None => text.into_owned(),
         };
         let plain = |c: char| c.is_ascii_alphanumeric() || "-_=+.,:/@%".contains(c);
-        if !text.is_empty() && text.chars().all(plain) { text } else { format!("'{}'", text.replace('\'', r"'\''")) }
+        if !text.is_empty() && text.chars().all(plain) {
+            text
+        } else {
+            format!("'{}'", text.replace('\'', r"'\''"))
+        }
     };
     let mut words = vec!["mamba-seq".to_owned()];
     words.extend(line.iter().skip(1).map(word));
@@ -165,7 +211,8 @@ fn command_text(line: &[OsString]) -> String {
 /// The summary after a run.
 fn report(summary: &Summary, plan: &EmbedPlan, dim: usize) {
     const LINES: usize = 10;
-    for unknown in summary.unknown_in.iter().take(LINES) {
+    let tally = &summary.tally;
+    for unknown in tally.unknown_in.iter().take(LINES) {
         say::line(&format!(
             "record '{}': {} of {} letters are unknown to the model (N, other IUPAC codes, gaps)",
             unknown.record,
@@ -173,15 +220,15 @@ fn report(summary: &Summary, plan: &EmbedPlan, dim: usize) {
             say::grouped(unknown.bases),
         ));
     }
-    if summary.unknown_records > LINES as u64 {
+    if tally.unknown_records > LINES as u64 {
         say::line(&format!(
             "{} more records have unknown letters; {} letters in all",
-            say::grouped(summary.unknown_records - LINES as u64),
-            say::grouped(summary.unknown),
+            say::grouped(tally.unknown_records - LINES as u64),
+            say::grouped(tally.unknown),
         ));
     }
-    if summary.empty > 0 {
-        say::line(&format!("{} without a letter gave no row", say::count(summary.empty, "record")));
+    if tally.empty > 0 {
+        say::line(&format!("{} without a letter gave no row", say::count(tally.empty, "record")));
     }
     let target = match &plan.output {
         Output::Parquet(path) => path.display().to_string(),
@@ -192,10 +239,10 @@ fn report(summary: &Summary, plan: &EmbedPlan, dim: usize) {
         "{target}: {} of {dim} values ({}) from {}, {} in {} ({} bases/s)",
         say::count(summary.report.rows, "row"),
         say::bytes(summary.report.bytes),
-        say::count(summary.records, "record"),
-        say::count(summary.bases, "base"),
+        say::count(tally.records, "record"),
+        say::count(tally.bases, "base"),
         say::seconds(s),
-        say::grouped((summary.bases as f64 / s.max(1e-3)) as u64),
+        say::grouped(((tally.bases - summary.resumed_from) as f64 / s.max(1e-3)) as u64),
     ));
 }
 
@@ -205,7 +252,8 @@ mod tests {
 
     #[test]
     fn commands_are_quoted_and_lose_credentials() {
-        let line = ["/usr/bin/mamba-seq", "embed", "my genome.fa", "https://me:pw@host.org/a/b.fa?key=1", "it's"];
+        let line =
+            ["/usr/bin/mamba-seq", "embed", "my genome.fa", "https://me:pw@host.org/a/b.fa?key=1", "it's"];
         let line: Vec<OsString> = line.into_iter().map(OsString::from).collect();
         assert_eq!(command_text(&line), r"mamba-seq embed 'my genome.fa' https://host.org/a/b.fa 'it'\''s'");
     }

@@ -114,7 +114,13 @@ fn verify(name: &str, tokens: usize) -> Result<(), Failure> {
             let ids = ids[at..end].to_vec();
             let rows = std::iter::once(0..end - at).collect();
             let output = BatchOutput::Rows(rows);
-            out.extend(opened.runner.run(&ChunkBatch { ids, lanes, output, keys: Vec::new(), done: Vec::new() })?);
+            out.extend(opened.runner.run(&ChunkBatch {
+                ids,
+                lanes,
+                output,
+                keys: Vec::new(),
+                done: Vec::new(),
+            })?);
             at = end;
             if at == tokens {
                 break;
@@ -135,9 +141,14 @@ fn verify(name: &str, tokens: usize) -> Result<(), Failure> {
         let off = whole.iter().zip(&cut).map(|(a, b)| f64::from(a - b).powi(2)).sum::<f64>().sqrt() / norm;
         let same = whole.iter().zip(&cut).all(|(a, b)| a.to_bits() == b.to_bits());
         equal &= same;
-        let verdict = if same { "equal bits".to_owned() } else { format!("DIFFERS, relative error {off:.1e}") };
+        let verdict =
+            if same { "equal bits".to_owned() } else { format!("DIFFERS, relative error {off:.1e}") };
         let _ = writeln!(text, "  chunks of {cuts:?}: {verdict}");
     }
     say::out(&text)?;
-    if equal { Ok(()) } else { Err(Failure::Run(format!("{name}: chunks change the result on this machine"))) }
+    if equal {
+        Ok(())
+    } else {
+        Err(Failure::Run(format!("{name}: chunks change the result on this machine")))
+    }
 }

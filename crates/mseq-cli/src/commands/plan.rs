@@ -4,8 +4,8 @@ use std::time::Instant;
 
 use mseq_core::{Pool, RecordHead, SequenceFormat};
 use mseq_engine::{BatchOutput, ChunkBatch, EngineConfig, open};
-use mseq_model::arch::Mamba;
 use mseq_model::Checkpoint;
+use mseq_model::arch::Mamba;
 use mseq_pipeline::Output;
 use mseq_source::Counts;
 
@@ -39,7 +39,10 @@ pub(super) fn check_size(args: &EmbedArgs, plan: &EmbedPlan, dim: usize, quiet: 
     let each = dim as u64 * value_bytes(plan) + KEY_BYTES;
     if has_stdin(plan) {
         if !quiet {
-            say::note(&format!("--pool none: one row a token, about {} a million tokens", say::bytes(each * 1_000_000)));
+            say::note(&format!(
+                "--pool none: one row a token, about {} a million tokens",
+                say::bytes(each * 1_000_000)
+            ));
         }
         return Ok(());
     }
@@ -66,7 +69,10 @@ pub(super) fn dry_run(
     config: &EngineConfig,
 ) -> Result<(), Failure> {
     if has_stdin(plan) {
-        return Err(Failure::Usage("--dry-run reads the input to count it, and standard input can't be read twice; give a file".into()));
+        return Err(Failure::Usage(
+            "--dry-run reads the input to count it, and standard input can't be read twice; give a file"
+                .into(),
+        ));
     }
     let counts = counts(plan)?;
     let windows = plan.windows(first_format(plan)?);
@@ -131,7 +137,8 @@ fn measure(
     // Any fixed walk over the letters will do: time does not depend on them.
     let ids = (0..rows).map(|i| letters[(i * i + i / 3) % letters.len()]).collect();
     let lanes = vec![mseq_engine::LaneSpan { rows: 0..rows, fresh: true, slot: None }];
-    let batch = ChunkBatch { ids, lanes, output: BatchOutput::Rows(Vec::new()), keys: Vec::new(), done: Vec::new() };
+    let batch =
+        ChunkBatch { ids, lanes, output: BatchOutput::Rows(Vec::new()), keys: Vec::new(), done: Vec::new() };
     opened.runner.run(&batch)?;
     let (start, mut steps) = (Instant::now(), 0u32);
     while steps == 0 || start.elapsed().as_secs_f64() < 0.5 {

@@ -88,7 +88,13 @@ impl<'a, F: Fn(usize) -> &'a [f32]> WithSimd for Row<'a, F> {
         let taps = self.weight.len() / width;
         match taps {
             // The usual number gets its rows looked up once, not once a vector.
-            4 => run(s, &[(self.tap)(0), (self.tap)(1), (self.tap)(2), (self.tap)(3)], self.weight, self.bias, self.out),
+            4 => run(
+                s,
+                &[(self.tap)(0), (self.tap)(1), (self.tap)(2), (self.tap)(3)],
+                self.weight,
+                self.bias,
+                self.out,
+            ),
             _ => {
                 let rows: Vec<&[f32]> = (0..taps).map(|k| (self.tap)(k)).collect();
                 run(s, &rows, self.weight, self.bias, self.out);

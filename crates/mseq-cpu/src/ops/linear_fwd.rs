@@ -163,7 +163,10 @@ fn finish<S: Simd, const N: usize, const VECS: usize>(
         let whole = end - at == lanes;
         let mut v = acc;
         if let Some(bias) = bias {
-            v = s.add_f32s(v, if whole { load::<S>(&bias[at..end]) } else { s.partial_load_f32s(&bias[at..end]) });
+            v = s.add_f32s(
+                v,
+                if whole { load::<S>(&bias[at..end]) } else { s.partial_load_f32s(&bias[at..end]) },
+            );
         }
         let y = &mut row[at..end];
         if accumulate {

@@ -28,7 +28,16 @@ pub(crate) fn selective_scan_fwd(backend: &CpuBackend, op: SelectiveScanFwd<'_, 
     };
     let y = &mut op.y.0[..shape.rows * d_inner];
     let Ok(mut y) = ArrayViewMut2::from_shape((shape.rows, d_inner), y) else { return };
-    let input = Input { u: op.u, dt: op.dt, b: op.b, c: op.c, z: op.z, a2: &op.a2.0, d: &op.d.0, dt_bias: &op.dt_bias.0 };
+    let input = Input {
+        u: op.u,
+        dt: op.dt,
+        b: op.b,
+        c: op.c,
+        z: op.z,
+        a2: &op.a2.0,
+        d: &op.d.0,
+        dt_bias: &op.dt_bias.0,
+    };
     let input = &input;
     let mut tasks = Vec::new();
     let mut row = 0;
@@ -134,7 +143,10 @@ impl Task<'_> {
             let steps = STEPS.min(rows - t0);
             let row = self.row + t0;
             for t in 0..steps {
-                let dt = softplus_simd(s, s.add_f32s(self.vector(s, &self.input.dt, row + t, channel, lanes), dt_bias));
+                let dt = softplus_simd(
+                    s,
+                    s.add_f32s(self.vector(s, &self.input.dt, row + t, channel, lanes), dt_bias),
+                );
                 let u = self.vector(s, &self.input.u, row + t, channel, lanes);
                 crate::math::store::<S>(&mut delta[t], dt);
                 crate::math::store::<S>(&mut du[t], s.mul_f32s(dt, u));
@@ -149,7 +161,11 @@ impl Task<'_> {
                 let z = load_lanes(s, &z.buf.0[(row + t) * z.stride + z.offset + channel..], lanes);
                 let v = s.mul_f32s(load::<S>(&acc[t]), silu_simd(s, z));
                 if let Some(out) = out.as_slice_mut().and_then(|row| row.get_mut(from..from + lanes)) {
-                    if lanes == S::F32_LANES { crate::math::store::<S>(out, v) } else { s.partial_store_f32s(out, v) }
+                    if lanes == S::F32_LANES {
+                        crate::math::store::<S>(out, v)
+                    } else {
+                        s.partial_store_f32s(out, v)
+                    }
                 }
             }
             t0 += steps;
@@ -164,7 +180,14 @@ impl Task<'_> {
     }
 
     #[inline(always)]
-    fn vector<S: Simd>(&self, s: S, x: &Rows<'_, CpuBuffer>, row: usize, channel: usize, lanes: usize) -> S::f32s {
+    fn vector<S: Simd>(
+        &self,
+        s: S,
+        x: &Rows<'_, CpuBuffer>,
+        row: usize,
+        channel: usize,
+        lanes: usize,
+    ) -> S::f32s {
         load_lanes(s, &x.buf.0[row * x.stride + x.offset + channel..], lanes)
     }
 

@@ -205,7 +205,14 @@ impl<B: Backend> Mamba<B> {
         for (i, block) in self.blocks.iter().take(blocks).enumerate() {
             let norm = block.norm.get();
             self.norm(backend, rows, norm, ws)?;
-            self.mixer(backend, rows, lanes, block, (state.slots, &mut state.conv[i], &mut state.ssm[i]), ws)?;
+            self.mixer(
+                backend,
+                rows,
+                lanes,
+                block,
+                (state.slots, &mut state.conv[i], &mut state.ssm[i]),
+                ws,
+            )?;
         }
         if !norm_f {
             return Ok(&ws.residual);

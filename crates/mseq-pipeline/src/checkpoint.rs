@@ -1,0 +1,251 @@
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use mseq_engine::{Position, Snapshot};
+use safetensors::{Dtype, SafeTensors, tensor::TensorView};
+use serde::{Deserialize, Serialize};
+
+use crate::stats::Tally;
+use crate::{Error, Result};
+
+/// Of the file's layout: a reader refuses any other.
+const VERSION: u32 = 1;
+
+/// A job's identity: whatever changes a row, by name. Not device, threads, chunk or progress.
+pub type Digest = BTreeMap<String, String>;
+
+/// Everything that an unfinished job needs to go on, in `OUT.partial.checkpoint`.
+///
+/// The file is safetensors: the state as tensors `layers.I.conv_state`, `layers.I.ssm_state`
+/// (f32, all slots) and `window_sums` (f64), and one JSON text in the metadata.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Checkpoint {
+    pub(crate) digest: Digest,
+    pub(crate) position: Position,
+    pub(crate) snapshot: Snapshot,
+    pub(crate) tally: Tally,
+    /// Bytes of `OUT.partial` that belong to the position.
+    pub(crate) log_bytes: u64,
+}
+
+/// The JSON part.
+#[derive(Serialize, Deserialize)]
+struct Header {
+    version: u32,
+    digest: Digest,
+    records: u64,
+    pos: u64,
+    ended: bool,
+    rows: u64,
+    slot: Option<usize>,
+    input_sha256: String,
+    tally: Tally,
+    log_bytes: u64,
+}
+
+/// `OUT.partial.checkpoint`.
+pub(crate) fn path_of(output: &Path) -> PathBuf {
+    let mut name = mseq_sink::RowLog::path_of(output).into_os_string();
+    name.push(".checkpoint");
+    name.into()
+}
+
+impl Checkpoint {
+    /// Replaces the checkpoint of `output`: written beside it, synced, renamed.
+    pub(crate) fn write(&self, output: &Path) -> Result<()> {
+        let p = &self.position;
+        let header = Header {
+            version: VERSION,
+            digest: self.digest.clone(),
+            records: p.records,
+            pos: p.pos,
+            ended: p.ended,
+            rows: p.rows,
+            slot: p.slot,
+            input_sha256: p.digest.clone(),
+            tally: self.tally.clone(),
+            log_bytes: self.log_bytes,
+        };
+        let path = path_of(output);
+        let internal =
+            |e: &dyn std::fmt::Display| Error::Internal(format!("cannot encode the checkpoint: {e}"));
+        let header = serde_json::to_string(&header).map_err(|e| internal(&e))?;
+        let mut tensors: Vec<(String, Dtype, Vec<u8>)> = Vec::new();
+        for (i, (conv, ssm)) in self.snapshot.layers.iter().enumerate() {
+            for (name, values) in [("conv_state", conv), ("ssm_state", ssm)] {
+                let bytes = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+                tensors.push((format!("layers.{i}.{name}"), Dtype::F32, bytes));
+            }
+        }
+        let sums = self.snapshot.sums.iter().flat_map(|v| v.to_le_bytes()).collect();
+        tensors.push(("window_sums".into(), Dtype::F64, sums));
+        let views = tensors
+            .iter()
+            .map(|(name, dtype, bytes)| {
+                let view = TensorView::new(*dtype, vec![bytes.len() / (dtype.bitsize() / 8)], bytes);
+                view.map(|view| (name.clone(), view))
+            })
+            .collect::<std::result::Result<Vec<_>, _>>()
+            .map_err(|e| internal(&e))?;
+        let metadata = [("mamba_seq_checkpoint".to_owned(), header)].into();
+        let bytes = safetensors::serialize(views, Some(metadata)).map_err(|e| internal(&e))?;
+        let temporary = path.with_extension("checkpoint.new");
+        let write = || {
+            let mut file = File::create(&temporary)?;
+            file.write_all(&bytes)?;
+            file.sync_data()?;
+            fs::rename(&temporary, &path)
+        };
+        write().map_err(|cause| {
+            fs::remove_file(&temporary).ok();
+            Error::Checkpoint {
+                path,
+                message: format!("cannot be written: {cause}; free some space, then use --resume"),
+            }
+        })
+    }
+
+    /// The checkpoint of `output`; `None` when there is none.
+    pub(crate) fn read(output: &Path) -> Result<Option<Self>> {
+        let path = path_of(output);
+        let bytes = match fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(e) => return Err(damaged(&path, &format!("cannot be read ({e})"))),
+        };
+        Self::parse(&bytes).map(Some).map_err(|what| damaged(&path, &what))
+    }
+
+    fn parse(bytes: &[u8]) -> std::result::Result<Self, String> {
+        let cut = |e: &dyn std::fmt::Display| format!("is truncated or damaged ({e})");
+        let (_, metadata) = SafeTensors::read_metadata(bytes).map_err(|e| cut(&e))?;
+        let text = metadata.metadata().as_ref().and_then(|m| m.get("mamba_seq_checkpoint"));
+        let text = text.ok_or("is not a checkpoint of mamba-seq")?;
+        let value: serde_json::Value = serde_json::from_str(text).map_err(|e| cut(&e))?;
+        match value.get("version").and_then(serde_json::Value::as_u64) {
+            Some(v) if v == u64::from(VERSION) => {}
+            v => {
+                let v = v.map_or("unknown".to_owned(), |v| v.to_string());
+                return Err(format!("has version {v}; this program reads version {VERSION}"));
+            }
+        }
+        let header: Header = serde_json::from_value(value).map_err(|e| cut(&e))?;
+        let file = SafeTensors::deserialize(bytes).map_err(|e| cut(&e))?;
+        let f32s = |name: &str| -> Option<Vec<f32>> {
+            let t = file.tensor(name).ok().filter(|t| t.dtype() == Dtype::F32)?;
+            Some(t.data().as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect())
+        };
+        let layers = (0..)
+            .map_while(|i| {
+                Some((f32s(&format!("layers.{i}.conv_state"))?, f32s(&format!("layers.{i}.ssm_state"))?))
+            })
+            .collect();
+        let sums = file.tensor("window_sums").map_err(|e| cut(&e))?;
+        let sums = sums.data().as_chunks::<8>().0.iter().map(|b| f64::from_le_bytes(*b)).collect();
+        let position = Position {
+            records: header.records,
+            pos: header.pos,
+            ended: header.ended,
+            rows: header.rows,
+            slot: header.slot,
+            digest: header.input_sha256,
+        };
+        let (digest, tally, log_bytes) = (header.digest, header.tally, header.log_bytes);
+        Ok(Self { digest, position, snapshot: Snapshot { layers, sums }, tally, log_bytes })
+    }
+
+    /// Fails unless the job is the one that wrote the checkpoint; names what differs.
+    pub(crate) fn check(&self, output: &Path, digest: &Digest) -> Result<()> {
+        let keys: std::collections::BTreeSet<&String> = self.digest.keys().chain(digest.keys()).collect();
+        let say = |d: &Digest, key: &String| d.get(key).map_or("not there".to_owned(), |v| format!("'{v}'"));
+        let differ: Vec<String> = keys
+            .into_iter()
+            .filter(|key| self.digest.get(*key) != digest.get(*key))
+            .map(|key| format!("{key} was {} and is {}", say(&self.digest, key), say(digest, key)))
+            .collect();
+        if differ.is_empty() {
+            return Ok(());
+        }
+        Err(Error::OtherJob { path: mseq_sink::RowLog::path_of(output), differences: differ.join(", ") })
+    }
+}
+
+fn damaged(path: &Path, what: &str) -> Error {
+    let message = format!("{what}; run again without --resume to start afresh");
+    Error::Checkpoint { path: path.to_owned(), message }
+}
+
+/// Removes the checkpoint of `output`, best effort.
+pub(crate) fn remove(output: &Path) {
+    fs::remove_file(path_of(output)).ok();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn checkpoint() -> Checkpoint {
+        Checkpoint {
+            digest: [("window".to_owned(), "1000".to_owned())].into(),
+            position: Position {
+                records: 3,
+                pos: 17,
+                ended: false,
+                rows: 2,
+                slot: Some(1),
+                digest: "ab".into(),
+            },
+            snapshot: Snapshot {
+                layers: vec![(vec![1.5, -0.0], vec![f32::MIN_POSITIVE]), (vec![2.0, 3.0], vec![4.0])],
+                sums: vec![0.1, 1e300],
+            },
+            tally: Tally { records: 2, bases: 99, ..Tally::default() },
+            log_bytes: 12345,
+        }
+    }
+
+    #[test]
+    fn a_checkpoint_reads_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let output = folder.path().join("x.parquet");
+        assert_eq!(Checkpoint::read(&output).unwrap(), None);
+        checkpoint().write(&output).unwrap();
+        assert_eq!(Checkpoint::read(&output).unwrap(), Some(checkpoint()));
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn damage_of_any_kind_is_an_error_and_no_panic() {
+        let folder = tempfile::tempdir().unwrap();
+        let output = folder.path().join("x.parquet");
+        checkpoint().write(&output).unwrap();
+        let path = path_of(&output);
+        let good = fs::read(&path).unwrap();
+        for len in 0..good.len() {
+            fs::write(&path, &good[..len]).unwrap();
+            assert!(matches!(Checkpoint::read(&output), Err(Error::Checkpoint { .. })), "{len}");
+        }
+        let text = String::from_utf8_lossy(&good).replace(r#"version\":1"#, r#"version\":7"#);
+        assert_ne!(text.as_bytes(), good);
+        let other = Checkpoint::parse(&{
+            let at = good.windows(12).position(|w| w == br#"version\":1,"#).unwrap();
+            let mut other = good.clone();
+            other[at + 10] = b'7';
+            other
+        });
+        assert!(other.unwrap_err().contains("has version 7; this program reads version 1"));
+    }
+
+    #[test]
+    fn another_job_is_named() {
+        let c = checkpoint();
+        let output = Path::new("x.parquet");
+        assert!(c.check(output, &c.digest).is_ok());
+        let other: Digest =
+            [("window".to_owned(), "500".to_owned()), ("pool".to_owned(), "max".to_owned())].into();
+        let e = c.check(output, &other).unwrap_err().to_string();
+        assert!(e.contains("window was '1000' and is '500'") && e.contains("pool was not there"), "{e}");
+    }
+}

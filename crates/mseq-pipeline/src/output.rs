@@ -1,0 +1,106 @@
+use std::path::PathBuf;
+
+use mseq_core::RowBlock;
+use mseq_sink::{EmbedLayout, IpcSink, Options, ParquetSink, Report, RowLog, Sink};
+
+use crate::checkpoint::{self, Checkpoint};
+use crate::{Error, Result};
+
+/// Where rows go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Output {
+    /// A Parquet file, which appears complete or not at all.
+    Parquet(PathBuf),
+    /// An Arrow IPC stream on standard output.
+    Stdout,
+}
+
+/// An output that is being written.
+pub(crate) enum Writing {
+    /// A stream or a device: no going back, so nothing to resume.
+    Direct(Box<dyn Sink>),
+    /// A file, with checkpoints beside its log.
+    Logged { log: Box<RowLog>, output: PathBuf, has_checkpoint: bool },
+}
+
+impl Writing {
+    /// Opens an output, after what `resume` says is already in its log.
+    pub(crate) fn open(
+        output: &Output,
+        layout: EmbedLayout,
+        metadata: &[(String, String)],
+        resume: Option<&Checkpoint>,
+    ) -> Result<Self> {
+        let options = Options::for_layout(&layout);
+        Ok(match output {
+            Output::Stdout => {
+                let sink =
+                    IpcSink::new(std::io::stdout(), layout, metadata, &options).map_err(broken_pipe)?;
+                Self::Direct(Box::new(sink))
+            }
+            Output::Parquet(path) if !RowLog::can_log(path) => {
+                Self::Direct(Box::new(ParquetSink::create(path, layout, metadata, options)?))
+            }
+            Output::Parquet(path) => {
+                let log = match resume {
+                    Some(c) => RowLog::resume(path, layout, metadata, options, c.log_bytes)?,
+                    None => {
+                        // First the log, which is locked: another job's checkpoint must stay.
+                        let log = RowLog::create(path, layout, metadata, options)?;
+                        checkpoint::remove(path);
+                        log
+                    }
+                };
+                Self::Logged { log: Box::new(log), output: path.clone(), has_checkpoint: resume.is_some() }
+            }
+        })
+    }
+
+    pub(crate) fn write(&mut self, rows: &RowBlock) -> Result<()> {
+        match self {
+            Self::Direct(sink) => sink.write(rows).map_err(broken_pipe),
+            Self::Logged { log, .. } => log.write(rows).map_err(broken_pipe),
+        }
+    }
+
+    /// Puts rows and checkpoint on the disk; nothing for an output that can't be resumed.
+    pub(crate) fn save(&mut self, mut checkpoint: Checkpoint) -> Result<()> {
+        if let Self::Logged { log, output, has_checkpoint } = self {
+            checkpoint.log_bytes = log.sync().map_err(broken_pipe)?;
+            checkpoint.write(output)?;
+            *has_checkpoint = true;
+        }
+        Ok(())
+    }
+
+    /// Makes the output complete.
+    pub(crate) fn finish(self) -> Result<Report> {
+        match self {
+            Self::Direct(sink) => sink.finish().map_err(broken_pipe),
+            Self::Logged { log, output, .. } => {
+                let report = log.finish().map_err(broken_pipe)?;
+                checkpoint::remove(&output);
+                Ok(report)
+            }
+        }
+    }
+
+    /// The job ended early: a log with a checkpoint stays, any other trace goes.
+    pub(crate) fn abandon(self) -> Option<PathBuf> {
+        match self {
+            Self::Logged { output, has_checkpoint: true, .. } => Some(RowLog::path_of(&output)),
+            Self::Logged { log, .. } => {
+                log.discard();
+                None
+            }
+            Self::Direct(_) => None,
+        }
+    }
+}
+
+fn broken_pipe(e: mseq_sink::Error) -> Error {
+    match e {
+        mseq_sink::Error::BrokenPipe => Error::BrokenPipe,
+        e => Error::Sink(e),
+    }
+}

@@ -1,0 +1,335 @@
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, BufReader, BufWriter, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use arrow_array::cast::AsArray;
+use arrow_array::types::{Float16Type, Float32Type, UInt64Type};
+use arrow_array::{Array, RecordBatch};
+use arrow_ipc::reader::StreamReader;
+use arrow_ipc::writer::StreamWriter;
+use arrow_schema::ArrowError;
+use mseq_core::{RowBlock, RowKey, Strand};
+
+use crate::column::RowBuffer;
+use crate::{EmbedLayout, Error, Options, ParquetSink, Report, Result, Sink};
+
+/// Rows on their way to a Parquet file, in a form that survives being cut off anywhere.
+///
+/// A Parquet file is worth nothing without its footer, so a long job writes `OUT.partial` first:
+/// an Arrow IPC stream, whose every prefix up to a [`RowLog::sync`] is complete.
+/// [`RowLog::finish`] makes the Parquet file from it, under its name all at once, and removes it.
+/// A log that is dropped stays, for [`RowLog::resume`].
+pub struct RowLog {
+    writer: StreamWriter<BufWriter<Appending>>,
+    buffer: RowBuffer,
+    file: File,
+    log: PathBuf,
+    output: PathBuf,
+    layout: EmbedLayout,
+    metadata: Vec<(String, String)>,
+    options: Options,
+    failed: bool,
+}
+
+/// The file, and how much of it is written. While it `skips`, it swallows the schema that every
+/// stream writer begins with and that a resumed log already has.
+struct Appending {
+    file: File,
+    skips: bool,
+    bytes: u64,
+}
+
+impl Write for Appending {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.skips {
+            return Ok(bytes.len());
+        }
+        let written = self.file.write(bytes)?;
+        self.bytes += written as u64;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+impl RowLog {
+    /// `OUT.partial` of an output.
+    pub fn path_of(output: &Path) -> PathBuf {
+        let mut name = output.as_os_str().to_owned();
+        name.push(".partial");
+        name.into()
+    }
+
+    /// Whether `output` is a file that a rename can make, and not a device or a pipe.
+    pub fn can_log(output: &Path) -> bool {
+        !crate::file::writes_through(output)
+    }
+
+    /// Starts an empty log for `output`; one that is there is overwritten.
+    ///
+    /// # Errors
+    /// As for [`ParquetSink::create`]; [`Error::Busy`] when another job writes it.
+    pub fn create(
+        output: &Path,
+        layout: EmbedLayout,
+        metadata: &[(String, String)],
+        options: Options,
+    ) -> Result<Self> {
+        Self::open(output, layout, metadata, options, None)
+    }
+
+    /// Opens the log of `output` to append after its first `bytes`; what follows them is cut off.
+    ///
+    /// # Errors
+    /// As for [`RowLog::create`]; [`Error::Log`] when the log is missing or shorter.
+    pub fn resume(
+        output: &Path,
+        layout: EmbedLayout,
+        metadata: &[(String, String)],
+        options: Options,
+        bytes: u64,
+    ) -> Result<Self> {
+        Self::open(output, layout, metadata, options, Some(bytes))
+    }
+
+    fn open(
+        output: &Path,
+        layout: EmbedLayout,
+        metadata: &[(String, String)],
+        options: Options,
+        resume_at: Option<u64>,
+    ) -> Result<Self> {
+        crate::check_output(output)?;
+        let log = Self::path_of(output);
+        let fail = |cause| Error::Create { path: log.clone(), cause };
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(resume_at.is_none())
+            .truncate(false)
+            .open(&log)
+            .map_err(fail)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(fs::TryLockError::WouldBlock) => return Err(Error::Busy { path: log }),
+            // A file system without locks: two jobs on one output are the user's to avoid.
+            Err(fs::TryLockError::Error(_)) => {}
+        }
+        let bytes = resume_at.unwrap_or(0);
+        let has = file.metadata().map_err(fail)?.len();
+        if has < bytes {
+            let message = format!("has {has} bytes, its checkpoint needs {bytes}");
+            return Err(Error::Log { path: log, message });
+        }
+        file.set_len(bytes).map_err(fail)?;
+        file.seek(SeekFrom::Start(bytes)).map_err(fail)?;
+        let buffer = RowBuffer::new(layout, &[])?;
+        let appending = Appending { file: file.try_clone().map_err(fail)?, skips: bytes > 0, bytes };
+        let writer = BufWriter::new(appending);
+        let mut writer = StreamWriter::try_new(writer, buffer.schema()).map_err(|e| failed(&log, e))?;
+        writer.flush().map_err(|e| failed(&log, e))?;
+        writer.get_mut().get_mut().skips = false;
+        let (output, metadata) = (output.to_owned(), metadata.to_vec());
+        Ok(Self { writer, buffer, file, log, output, layout, metadata, options, failed: false })
+    }
+
+    /// Takes the next rows.
+    ///
+    /// # Errors
+    /// As for [`Sink::write`].
+    pub fn write(&mut self, rows: &RowBlock) -> Result<()> {
+        if self.failed {
+            return Err(Error::Failed);
+        }
+        let result = self.append(rows);
+        self.failed = result.is_err();
+        result
+    }
+
+    fn append(&mut self, rows: &RowBlock) -> Result<()> {
+        self.buffer.check(rows)?;
+        for i in 0..rows.len() {
+            self.buffer.push(rows, i)?;
+            if self.buffer.bytes() >= self.options.batch_bytes {
+                self.send()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn send(&mut self) -> Result<()> {
+        match self.buffer.take()? {
+            Some(batch) => self.writer.write(&batch).map_err(|e| failed(&self.log, e)),
+            None => Ok(()),
+        }
+    }
+
+    /// Puts every row so far on the disk, and says how long the log is.
+    ///
+    /// # Errors
+    /// When the file can't be written.
+    pub fn sync(&mut self) -> Result<u64> {
+        if self.failed {
+            return Err(Error::Failed);
+        }
+        let result = self.send().and_then(|()| {
+            self.writer.flush().map_err(|e| failed(&self.log, e))?;
+            self.file.sync_data().map_err(|cause| Error::write(&self.log, cause))
+        });
+        self.failed = result.is_err();
+        result.map(|()| self.writer.get_ref().get_ref().bytes)
+    }
+
+    /// Makes the Parquet file and removes the log.
+    ///
+    /// # Errors
+    /// As for [`Sink::finish`]; the log then stays.
+    pub fn finish(mut self) -> Result<Report> {
+        if self.failed {
+            return Err(Error::Failed);
+        }
+        self.send()?;
+        self.writer.flush().map_err(|e| failed(&self.log, e))?;
+        let bytes = self.writer.get_ref().get_ref().bytes;
+        self.file.rewind().map_err(|cause| Error::write(&self.log, cause))?;
+        let mut sink = Box::new(ParquetSink::create(&self.output, self.layout, &self.metadata, self.options)?);
+        // Cut at what was written: nothing else may be in a file that was locked, but a file system
+        // without locks can't promise it.
+        let reader = BufReader::with_capacity(1 << 16, io::Read::take(&self.file, bytes));
+        let reader = StreamReader::try_new(reader, None).map_err(|e| failed(&self.log, e))?;
+        for batch in reader {
+            sink.write(&rows_of(&batch.map_err(|e| failed(&self.log, e))?, self.layout.dim))?;
+        }
+        let report = sink.finish()?;
+        remove(&self.log);
+        Ok(report)
+    }
+
+    /// Removes the log: the job failed, and nothing of it is worth keeping.
+    pub fn discard(self) {
+        remove(&self.log);
+    }
+}
+
+/// Best effort: a log that can't be removed does no harm.
+fn remove(path: &Path) {
+    fs::remove_file(path).ok();
+}
+
+fn failed(path: &Path, cause: ArrowError) -> Error {
+    match cause {
+        ArrowError::IoError(_, io) => Error::write(path, io),
+        cause => Error::Log { path: path.to_owned(), message: cause.to_string() },
+    }
+}
+
+/// The rows of a batch that this module wrote. A column of another type gives no row.
+fn rows_of(batch: &RecordBatch, dim: usize) -> RowBlock {
+    let mut block = RowBlock::new(dim);
+    let [source, record, index, start, end, strand, embedding] = batch.columns() else { return block };
+    let (Some(source), Some(record), Some(strand)) =
+        (source.as_string_opt::<i32>(), record.as_string_opt::<i32>(), strand.as_string_opt::<i32>())
+    else {
+        return block;
+    };
+    let number = |column: &std::sync::Arc<dyn Array>, i: usize| {
+        column.as_primitive_opt::<UInt64Type>().map_or(0, |c| c.value(i))
+    };
+    // Neighbouring rows share their texts.
+    let mut shared: [std::sync::Arc<str>; 2] = ["".into(), "".into()];
+    for i in 0..batch.num_rows() {
+        for (shared, text) in shared.iter_mut().zip([source.value(i), record.value(i)]) {
+            if **shared != *text {
+                *shared = text.into();
+            }
+        }
+        block.keys.push(RowKey {
+            source: shared[0].clone(),
+            record: shared[1].clone(),
+            record_index: number(index, i),
+            start: number(start, i),
+            end: number(end, i),
+            strand: match strand.value(i) {
+                "+" => Strand::Forward,
+                "-" => Strand::Reverse,
+                _ => Strand::Both,
+            },
+        });
+        let values = match embedding.as_fixed_size_list_opt() {
+            Some(lists) => lists.value(i),
+            None => match embedding.as_list_opt::<i32>() {
+                Some(lists) => lists.value(i),
+                None => return RowBlock::new(dim),
+            },
+        };
+        if let Some(f32s) = values.as_primitive_opt::<Float32Type>() {
+            block.values.extend_from_slice(f32s.values());
+        } else if let Some(f16s) = values.as_primitive_opt::<Float16Type>() {
+            block.values.extend(f16s.values().iter().map(|v| v.to_f32()));
+        }
+    }
+    block
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{layouts, metadata, part, rows};
+
+    fn small() -> Options {
+        Options { batch_bytes: 700, ..Options::default() }
+    }
+
+    /// The file that a sink makes of the same rows at once.
+    fn direct(folder: &Path, layout: EmbedLayout, block: &RowBlock) -> Vec<u8> {
+        let path = folder.join("direct.parquet");
+        let mut sink = Box::new(ParquetSink::create(&path, layout, &metadata(), small()).unwrap());
+        sink.write(block).unwrap();
+        sink.finish().unwrap();
+        fs::read(path).unwrap()
+    }
+
+    #[test]
+    fn a_log_cut_off_and_resumed_ends_in_the_same_file() {
+        for layout in layouts(5) {
+            let folder = tempfile::tempdir().unwrap();
+            let output = folder.path().join("x.parquet");
+            let block = rows(300, 5);
+            let wanted = direct(folder.path(), layout, &block);
+            let mut log = RowLog::create(&output, layout, &metadata(), small()).unwrap();
+            log.write(&part(&block, 0, 120)).unwrap();
+            let bytes = log.sync().unwrap();
+            log.write(&part(&block, 120, 290)).unwrap();
+            drop(log);
+            // What came after the sync was cut anywhere, or is nonsense.
+            let path = RowLog::path_of(&output);
+            fs::OpenOptions::new().append(true).open(&path).unwrap().write_all(b"nonsense").unwrap();
+            let mut log = RowLog::resume(&output, layout, &metadata(), small(), bytes).unwrap();
+            log.write(&part(&block, 120, 200)).unwrap();
+            let bytes = log.sync().unwrap();
+            drop(log);
+            let mut log = RowLog::resume(&output, layout, &metadata(), small(), bytes).unwrap();
+            assert!(!output.exists());
+            log.write(&part(&block, 200, 300)).unwrap();
+            assert_eq!(log.finish().unwrap().rows, 300);
+            assert_eq!(fs::read(&output).unwrap(), wanted);
+            assert!(!path.exists());
+        }
+    }
+
+    #[test]
+    fn what_can_go_wrong() {
+        let folder = tempfile::tempdir().unwrap();
+        let output = folder.path().join("x.parquet");
+        let layout = layouts(3).next().unwrap();
+        assert!(matches!(RowLog::resume(&output, layout, &[], small(), 10), Err(Error::Create { .. })));
+        let log = RowLog::create(&output, layout, &[], small()).unwrap();
+        assert!(matches!(RowLog::create(&output, layout, &[], small()), Err(Error::Busy { .. })));
+        drop(log);
+        assert!(matches!(RowLog::resume(&output, layout, &[], small(), 1 << 20), Err(Error::Log { .. })));
+        RowLog::create(&output, layout, &[], small()).unwrap().discard();
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+}

@@ -1,1 +1,0 @@
-//! Tiny models, generators and tolerances for tests.

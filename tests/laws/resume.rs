@@ -1,0 +1,144 @@
+//! A job that was stopped and resumed ends in the rows of one that was not.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::common::{Row, golden_model, mamba_seq, rows};
+
+const SMALL: &str = "d29-n4-k2-e1";
+
+/// Three records, the middle one long enough for several checkpoints.
+fn genome() -> String {
+    let mut state = 12345u32;
+    let mut letters = |n: usize| -> String {
+        (0..n)
+            .map(|_| {
+                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                b"ACGTN"[(state >> 24) as usize % 5] as char
+            })
+            .collect()
+    };
+    format!(">a\n{}\n>b\n{}\n>c\n{}\n", letters(5_000), letters(3_000_000), letters(70_000))
+}
+
+struct Job {
+    folder: tempfile::TempDir,
+    model: String,
+}
+
+impl Job {
+    fn new(text: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("x.fa"), text).unwrap();
+        Self { folder, model: golden_model(SMALL) }
+    }
+
+    fn args<'a>(&'a self, options: &[&'a str]) -> Vec<&'a str> {
+        let mut args =
+            vec!["embed", "x.fa", "-o", "out.parquet", "--model", &self.model, "--progress", "json", "-q"];
+        args.extend(options);
+        args
+    }
+
+    /// Runs to the end and gives the rows and where it began.
+    fn finish(&self, options: &[&str]) -> (Vec<Row>, u64) {
+        let ran = mamba_seq(self.folder.path(), &self.args(options));
+        assert_eq!(ran.code, 0, "{}", ran.stderr);
+        let first: serde_json::Value = serde_json::from_str(ran.stderr.lines().next().unwrap()).unwrap();
+        assert_eq!(std::fs::read_dir(self.folder.path()).unwrap().count(), 2, "something was left behind");
+        (rows(&self.folder.path().join("out.parquet")), first["resumed_from"].as_u64().unwrap())
+    }
+
+    /// Starts a run, sends `signal` once there is a checkpoint, and gives exit code and stderr.
+    fn stop(&self, options: &[&str], signal: &str) -> (Option<i32>, String) {
+        let child = Command::new(env!("CARGO_BIN_EXE_mamba-seq"))
+            .args(self.args(options))
+            .current_dir(self.folder.path())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let checkpoint = self.path("out.parquet.partial.checkpoint");
+        let start = Instant::now();
+        while !checkpoint.exists() {
+            assert!(start.elapsed() < Duration::from_secs(60), "no checkpoint");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let sent = Instant::now();
+        assert!(Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap().success());
+        let out = child.wait_with_output().unwrap();
+        assert!(sent.elapsed() < Duration::from_secs(2), "{signal} took {:?}", sent.elapsed());
+        assert!(!self.path("out.parquet").exists());
+        (out.status.code(), String::from_utf8(out.stderr).unwrap())
+    }
+
+    fn path(&self, name: &str) -> std::path::PathBuf {
+        self.folder.path().join(name)
+    }
+}
+
+#[test]
+fn killed_terminated_interrupted_and_resumed() {
+    let text = genome();
+    let options = ["--window", "700", "--stride", "300", "--resume", "--threads", "1"];
+    let (whole, from) = Job::new(&text).finish(&options);
+    assert_eq!(from, 0);
+    for (signal, code) in [("-KILL", None), ("-TERM", Some(143)), ("-INT", Some(130))] {
+        let job = Job::new(&text);
+        let (found, stderr) = job.stop(&options, signal);
+        assert_eq!(found, code, "{stderr}");
+        if code.is_some() {
+            let line = stderr.lines().last().unwrap();
+            assert!(line.starts_with("error: ") && line.ends_with("add --resume to go on"), "{stderr}");
+        }
+        // Another chunk and another number of threads are the same job.
+        let changed = ["--window", "700", "--stride", "300", "--resume", "--threads", "2", "--chunk", "333"];
+        let (resumed, from) = job.finish(&changed);
+        assert!(from > 0, "{signal} was not resumed");
+        assert!(resumed == whole, "{signal}: other rows");
+    }
+}
+
+#[test]
+fn another_job_is_refused_by_name() {
+    let text = genome();
+    let job = Job::new(&text);
+    job.stop(&["--resume"], "-KILL");
+    let refused = |options: &[&str], words: &[&str]| {
+        let ran = mamba_seq(job.folder.path(), &job.args(options));
+        assert_eq!(ran.code, 1, "{}", ran.stderr);
+        let line = ran.stderr.lines().rfind(|l| l.starts_with("error: ")).unwrap();
+        for word in words {
+            assert!(line.contains(word), "{word}: {line}");
+        }
+        assert!(job.path("out.parquet.partial.checkpoint").exists() && !job.path("out.parquet").exists());
+    };
+    refused(&["--resume", "--window", "500"], &["window was '1000' and is '500'", "stride"]);
+    refused(&["--resume", "--pool", "max"], &["pool was 'mean' and is 'max'"]);
+    refused(&["--resume", "--embedding-dtype", "f16"], &["embedding-dtype was 'f32' and is 'f16'"]);
+    let other = golden_model("d24-n8-k3-e1");
+    refused(&["--resume", "--model", &other], &["model_sha256 was"]);
+    // The same name, other letters where the earlier run has been.
+    std::fs::write(job.path("x.fa"), text.replacen("ACG", "ACT", 1)).unwrap();
+    refused(&["--resume"], &["the input is not the one"]);
+    std::fs::write(job.path("x.fa"), ">a\nACGT\n").unwrap();
+    refused(&["--resume"], &["the input is not the one"]);
+    // Back again it goes on.
+    std::fs::write(job.path("x.fa"), &text).unwrap();
+    let checkpoint = std::fs::read(job.path("out.parquet.partial.checkpoint")).unwrap();
+    std::fs::write(job.path("out.parquet.partial.checkpoint"), &checkpoint[..checkpoint.len() / 2]).unwrap();
+    refused(&["--resume"], &["out.parquet.partial.checkpoint", "truncated or damaged"]);
+    std::fs::write(job.path("out.parquet.partial.checkpoint"), checkpoint).unwrap();
+    assert!(job.finish(&["--resume"]).1 > 0);
+}
+
+#[test]
+fn resume_without_a_checkpoint_starts_afresh_with_a_note() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("x.fa"), ">a\nACGT\n").unwrap();
+    let model = golden_model(SMALL);
+    let ran = mamba_seq(folder.path(), &["embed", "x.fa", "--model", &model, "--resume"]);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    assert!(ran.stderr.contains("no checkpoint of an earlier run: starting afresh"), "{}", ran.stderr);
+    assert_eq!(rows(Path::new(&folder.path().join("x.embeddings.parquet"))).len(), 1);
+}
