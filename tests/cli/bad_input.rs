@@ -126,7 +126,11 @@ fn usage() {
         (&["--window", "1000000000", "--stride", "1"], "--stride"),
         (&["--strand", "both"], "not built yet"),
         (&["--regions", "x.bed"], "not built yet"),
-        (&["--shard", "1/2"], "not built yet"),
+        (&["--shard", "0/3"], "from 1 to N"),
+        (&["--shard", "4/3"], "from 1 to N"),
+        (&["--shard", "x"], "from 1 to N"),
+        (&["--overlap", "5"], "--context"),
+        (&["--context", "5", "--overlap", "5"], "less than"),
     ] {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("x"), ">a\nACGT\n").unwrap();
@@ -144,14 +148,21 @@ fn usage() {
     // Defaults of options that are not built yet are no request for them.
     refused(b"", &["--strand", "forward", "--shard", "1/1", "--on-bad-record", "fail"], 1, &["x: "]);
     let folder = tempfile::tempdir().unwrap();
-    for command in
-        ["score", "classify", "enhance", "head", "variants", "generate", "run", "merge", "bench", "report"]
+    for command in ["score", "classify", "enhance", "head", "variants", "generate", "run", "bench", "report"]
     {
         let ran = mamba_seq(folder.path(), &[command, "x", "--any", "thing"]);
         check(&ran.stderr, ran.code, 2, &[command, "not built yet"]);
     }
     let ran = mamba_seq_with_input(folder.path(), &["embed", "-"], b">a\nAC\n");
     check(&ran.stderr, ran.code, 2, &["standard input needs -o"]);
+    for option in [["--shard", "1/2"], ["--on-bad-record", "skip"]] {
+        let ran = mamba_seq_with_input(
+            folder.path(),
+            &["embed", "-", "-o", "o", option[0], option[1]],
+            b">a\nAC\n",
+        );
+        check(&ran.stderr, ran.code, 2, &[option[0], "give a file"]);
+    }
 }
 
 #[test]

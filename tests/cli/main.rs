@@ -9,3 +9,6 @@ mod common;
 mod bad_input;
 mod formats;
 mod help;
+mod merge;
+mod models;
+mod select;

@@ -1,6 +1,10 @@
 //! The program as a user runs it, and its output as a reader sees it.
 
-#![allow(dead_code, clippy::print_stderr, reason = "each test folder uses its own part; skips are said aloud")]
+#![allow(
+    dead_code,
+    clippy::print_stderr,
+    reason = "each test folder uses its own part; skips are said aloud"
+)]
 
 use std::fs::File;
 use std::io::Write;

@@ -168,3 +168,21 @@ fn any_cut_gives_the_same_bits_and_the_float64_states() {
         }
     }
 }
+
+/// The weights that the program carries, against a float64 recurrence of their f16 values and the
+/// `transformers` slow path (`pipelines/training/golden.py`).
+#[test]
+fn the_built_in_model_matches_transformers_and_float64() {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("data/models/mamba-dna-1m");
+    let backend = CpuBackend::new(2).unwrap();
+    let checkpoint = Checkpoint::open(ModelFiles::dir(&folder).unwrap()).unwrap();
+    let model = Mamba::load(&backend, &checkpoint).unwrap();
+    let expected = Expected(std::fs::read(folder.join("golden.safetensors")).unwrap());
+    let ids: Vec<u32> = expected.get("tokens").unwrap().iter().map(|&v| v as u32).collect();
+    let n_layer = checkpoint.shape.n_layer;
+    let (found, _) = hidden(&(backend, checkpoint, model), &ids, (n_layer, true), &[usize::MAX / 2]);
+    let (truth, hf) = (expected.get("hidden").unwrap(), expected.get("hidden_hf").unwrap());
+    let (to_hf, to_truth, hf_own) = (error(&found, &hf), error(&found, &truth), error(&hf, &truth));
+    eprintln!("mamba-dna-1m: to hf {to_hf:.1e}, to f64 {to_truth:.1e}, hf to f64 {hf_own:.1e}");
+    assert!(to_hf <= 1e-5 && to_truth <= 1.5 * hf_own, "{to_hf:e} {to_truth:e} {hf_own:e}");
+}

@@ -53,13 +53,25 @@ fn case() -> impl Strategy<Value = (Vec<String>, &'static str, Vec<String>)> {
     let pools = proptest::sample::select(vec!["mean", "max", "last", "none"]);
     let windows = prop_oneof![Just("record".to_owned()), (1u32..300).prop_map(|n| n.to_string())];
     let layers = proptest::sample::select(vec!["0", "1", "last"]);
-    let context = prop_oneof![3 => Just("whole".to_owned()), 1 => (1u32..200).prop_map(|n| n.to_string())];
+    let pieces =
+        (1u32..200).prop_flat_map(|n| (Just(n), 0..n)).prop_map(|(n, m)| (n.to_string(), m.to_string()));
+    let context = prop_oneof![3 => Just(("whole".to_owned(), "0".to_owned())), 2 => pieces];
     let options = (pools, windows, proptest::option::of(1u32..300), layers, context);
-    let options = options.prop_map(|(pool, window, stride, layer, context)| {
-        let mut options: Vec<String> =
-            ["--pool", pool, "--window", &window, "--layer", layer, "--context", &context]
-                .map(str::to_owned)
-                .into();
+    let options = options.prop_map(|(pool, window, stride, layer, (context, overlap))| {
+        let mut options: Vec<String> = [
+            "--pool",
+            pool,
+            "--window",
+            &window,
+            "--layer",
+            layer,
+            "--context",
+            &context,
+            "--overlap",
+            &overlap,
+        ]
+        .map(str::to_owned)
+        .into();
         if let (Some(stride), true) = (stride, window != "record") {
             options.extend(["--stride".to_owned(), stride.to_string()]);
         }
@@ -101,6 +113,39 @@ proptest! {
             .map(|row| Row { record: "r0".into(), record_index: 0, ..row })
             .collect();
         prop_assert_eq!(among, alone);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, max_shrink_iters: 60, ..ProptestConfig::default() })]
+
+    /// With `--context N --overlap M`, the tokens of each piece are those of the piece run alone, less
+    /// its first M (but for the first piece).
+    #[test]
+    fn pieces_of_context_equal_pieces_alone(
+        record in proptest::collection::vec(proptest::sample::select(b"ACGTN".to_vec()), 1..500),
+        (n, m) in (1usize..120).prop_flat_map(|n| (Just(n), 0..n)),
+        chunk in 1u32..200,
+    ) {
+        let folder = tempfile::tempdir().unwrap();
+        let record = String::from_utf8(record).unwrap();
+        let (context, overlap, chunk) = (n.to_string(), m.to_string(), chunk.to_string());
+        let options = ["--pool", "none", "--context", &context, "--overlap", &overlap, "--chunk", &chunk];
+        let cut = embed(folder.path(), &fasta(std::slice::from_ref(&record)), "d13-n16-k4-e2", &options);
+        let mut pieces = Vec::new();
+        let mut start = 0;
+        while start == 0 || start + m < record.len() {
+            pieces.push(record[start..record.len().min(start + n)].to_owned());
+            start += n - m;
+        }
+        let alone = embed(folder.path(), &fasta(&pieces), "d13-n16-k4-e2", &["--pool", "none"]);
+        let expected: Vec<Vec<u32>> = alone
+            .into_iter()
+            .filter(|row| row.record_index == 0 || row.start >= m as u64)
+            .map(|row| row.embedding)
+            .collect();
+        let found: Vec<Vec<u32>> = cut.into_iter().map(|row| row.embedding).collect();
+        prop_assert_eq!(found, expected);
     }
 }
 

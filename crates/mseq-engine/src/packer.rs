@@ -24,8 +24,39 @@ pub struct EngineConfig {
     pub fastq_windows: Windows,
     /// Tokens a step, at least 1.
     pub chunk: usize,
-    /// The model sees pieces of this many tokens, each from a zero state; `None`: whole records.
-    pub context: Option<u64>,
+    /// The model sees pieces of a record, each from a zero state; `None`: whole records.
+    pub context: Option<Context>,
+}
+
+/// Pieces of `tokens` tokens that start at 0, N - M, 2 (N - M), ...: the first `overlap` (M) of each
+/// piece but the first only warm the state up and give no output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Context {
+    /// Tokens of a piece (N), at least 1.
+    pub tokens: u64,
+    /// Tokens of it that the piece before has too (M), fewer than `tokens`.
+    pub overlap: u64,
+}
+
+impl Context {
+    /// Tokens that the piece which gives output at `pos` still gives from there on.
+    fn left(&self, pos: u64) -> u64 {
+        match pos.checked_sub(self.tokens) {
+            None => self.tokens - pos,
+            Some(past) => {
+                let new = self.tokens - self.overlap;
+                new - past % new
+            }
+        }
+    }
+
+    /// Whether a piece begins to give output at `pos`.
+    fn begins(&self, pos: u64) -> bool {
+        match pos.checked_sub(self.tokens) {
+            None => pos == 0,
+            Some(past) => past.is_multiple_of(self.tokens - self.overlap),
+        }
+    }
 }
 
 impl EngineConfig {
@@ -79,8 +110,36 @@ struct Open {
     pos: u64,
     /// Rows that closed.
     rows: u64,
-    /// Where its state lies between two steps; `None` at a border of `context`.
+    /// Where its state lies between two steps; `None` where a piece of `context` begins.
     slot: Option<usize>,
+    /// The last `overlap` tokens before `pos`.
+    tail: VecDeque<u32>,
+    /// Tokens of the tail that went through the model to warm up the piece that begins at `pos`.
+    warmed: usize,
+}
+
+impl Open {
+    fn new(config: &EngineConfig, head: RecordHead) -> Self {
+        let windows = WindowTracker::new(config.windows(head.format));
+        Self { head, windows, pos: 0, rows: 0, slot: None, tail: VecDeque::new(), warmed: 0 }
+    }
+
+    /// Keeps the tail that a later piece may need.
+    fn remember(&mut self, config: &EngineConfig, tokens: &[u32]) {
+        let overlap = config.context.map_or(0, |c| c.overlap as usize);
+        if overlap > 0 {
+            self.tail.extend(&tokens[tokens.len().saturating_sub(overlap)..]);
+            self.tail.drain(..self.tail.len().saturating_sub(overlap));
+        }
+    }
+
+    /// Tokens that have to warm up the piece that begins here, and have not yet.
+    fn cold(&self, config: &EngineConfig) -> usize {
+        match config.context {
+            Some(c) if self.pos > 0 && c.begins(self.pos) => self.tail.len() - self.warmed,
+            _ => 0,
+        }
+    }
 }
 
 /// Cuts the stream of items into steps of `chunk` tokens.
@@ -141,8 +200,7 @@ impl Packer {
         match item {
             Item::Begin(head) => {
                 self.trail.begin(&head);
-                let windows = WindowTracker::new(self.config.windows(head.format));
-                self.open = Some(Open { head, windows, pos: 0, rows: 0, slot: None });
+                self.open = Some(Open::new(&self.config, head));
             }
             Item::Tokens(mut tokens) => {
                 let left = if self.trail.records == position.records {
@@ -154,6 +212,9 @@ impl Packer {
                     rest = Some(Item::Tokens(tokens.split_off(left as usize)));
                 }
                 self.trail.tokens(&tokens);
+                if let Some(record) = &mut self.open {
+                    record.remember(&self.config, &tokens);
+                }
             }
             Item::End(_) => {
                 self.trail.end();
@@ -188,6 +249,14 @@ impl Packer {
     /// When items come in an order that no source makes.
     pub fn cut(&mut self) -> Result<Option<ChunkBatch>> {
         let mut step = Step::new(self.open.as_ref().and_then(|r| r.slot));
+        if let Some(record) = &mut self.open
+            && self.waiting > 0
+        {
+            step.warm_up(&self.config, record);
+            if step.ids.len() == self.config.chunk {
+                return Ok(step.finish(&self.config));
+            }
+        }
         while let Some(item) = self.queue.pop_front() {
             match item {
                 Item::Begin(head) => {
@@ -195,24 +264,29 @@ impl Packer {
                         return Err(Error::Stream("a record began inside another"));
                     }
                     self.trail.begin(&head);
-                    let windows = WindowTracker::new(self.config.windows(head.format));
-                    self.open = Some(Open { head, windows, pos: 0, rows: 0, slot: None });
+                    self.open = Some(Open::new(&self.config, head));
                 }
                 Item::Tokens(mut tokens) => {
-                    if self.open.is_none() {
-                        return Err(Error::Stream("tokens outside a record"));
-                    }
-                    let space = self.config.chunk - step.ids.len();
+                    let record = self.open.as_mut().ok_or(Error::Stream("tokens outside a record"))?;
+                    let part = (step.ids.len() - step.part) as u64;
+                    let space = (self.config.chunk - step.ids.len()).min(match self.config.context {
+                        // With an overlap a piece begins with tokens that are already done: in a
+                        // step of its own, so that the rows of a window stay together.
+                        Some(c) if c.overlap > 0 => {
+                            usize::try_from(c.left(record.pos) - part).unwrap_or(usize::MAX)
+                        }
+                        _ => usize::MAX,
+                    });
                     if tokens.len() > space {
                         self.queue.push_front(Item::Tokens(tokens.split_off(space)));
                     }
                     self.waiting -= tokens.len();
                     self.trail.tokens(&tokens);
+                    record.remember(&self.config, &tokens);
+                    let full = tokens.len() == space;
                     step.ids.append(&mut tokens);
                     // The item after a full step still belongs to it when it ends the record.
-                    if space == 0
-                        || matches!(self.queue.front(), Some(Item::Tokens(_)) if step.ids.len() == self.config.chunk)
-                    {
+                    if full && matches!(self.queue.front(), Some(Item::Tokens(_))) {
                         break;
                     }
                 }
@@ -234,6 +308,8 @@ impl Packer {
     pub fn position(&self) -> Position {
         let position = self.trail.position();
         match &self.open {
+            // A warm-up that was cut off is done again.
+            Some(record) if record.warmed > 0 => Position { rows: record.rows, ..position },
             Some(record) => Position { rows: record.rows, slot: record.slot, ..position },
             None => position,
         }
@@ -243,8 +319,10 @@ impl Packer {
 /// A step in the making.
 struct Step {
     ids: Vec<u32>,
-    /// First row of the record that is open.
+    /// First row of the record that is open, after its warm-up.
     part: usize,
+    /// Rows of the warm-up, at the start of the step.
+    warm_rows: usize,
     /// The slot that the step's first lane reads.
     continued: Option<usize>,
     lanes: Vec<LaneSpan>,
@@ -259,6 +337,7 @@ impl Step {
         Self {
             ids: Vec::new(),
             part: 0,
+            warm_rows: 0,
             continued,
             lanes: Vec::new(),
             segments: Vec::new(),
@@ -297,24 +376,56 @@ impl Step {
         }));
     }
 
+    /// Puts the tokens that warm up a piece before the first that gives output.
+    fn warm_up(&mut self, config: &EngineConfig, record: &mut Open) {
+        let take = record.cold(config).min(config.chunk);
+        if take == 0 {
+            return;
+        }
+        self.ids.extend(record.tail.range(record.warmed..record.warmed + take));
+        let fresh = record.warmed == 0;
+        record.warmed += take;
+        let slot = self.keep_slot(fresh, record.slot);
+        self.lanes.push(LaneSpan { rows: 0..take, fresh, slot });
+        record.slot = slot;
+        (self.part, self.warm_rows) = (take, take);
+    }
+
+    /// Where a lane that goes on keeps its state: not in the slot that this step still reads.
+    fn keep_slot(&self, fresh: bool, slot: Option<usize>) -> Option<usize> {
+        if fresh { Some(self.continued.map_or(0, |slot| (slot + 1) % SLOTS)) } else { slot }
+    }
+
     /// One lane for each piece of `context`, or one in all.
     fn add_lanes(&mut self, config: &EngineConfig, record: &mut Open, mut row: usize, ends: bool) {
         let stop = self.ids.len();
         let mut pos = record.pos;
         while row < stop {
-            let left = config.context.map_or(u64::MAX, |n| n - pos % n);
+            let left = config.context.map_or(u64::MAX, |c| c.left(pos));
             let end = stop.min(row.saturating_add(usize::try_from(left).unwrap_or(usize::MAX)));
             let len = (end - row) as u64;
-            let fresh = config.context.map_or(pos == 0, |n| pos.is_multiple_of(n));
+            let begins = config.context.map_or(pos == 0, |c| c.begins(pos));
+            let fresh = begins && record.warmed == 0;
             let goes_on = end == stop && !ends && len < left;
-            let slot = match (fresh, goes_on) {
-                (false, _) => record.slot,
-                // Not the slot that this step still reads.
-                (true, true) => Some(self.continued.map_or(0, |slot| (slot + 1) % SLOTS)),
-                (true, false) => None,
-            };
-            self.lanes.push(LaneSpan { rows: row..end, fresh, slot });
+            match self.lanes.last_mut() {
+                // The warm-up of this step is the start of the same lane.
+                Some(lane) if !fresh && row > 0 && lane.rows.end == row && row == self.warm_rows => {
+                    lane.rows.end = end;
+                    if lane.fresh && !goes_on {
+                        lane.slot = None;
+                    }
+                }
+                _ => {
+                    let slot = match (fresh, goes_on) {
+                        (true, false) => None,
+                        _ => self.keep_slot(fresh, record.slot),
+                    };
+                    self.lanes.push(LaneSpan { rows: row..end, fresh, slot });
+                }
+            }
+            let slot = self.lanes.last().and_then(|lane| lane.slot);
             record.slot = if goes_on { slot } else { None };
+            record.warmed = 0;
             row = end;
             pos += len;
         }

@@ -126,6 +126,12 @@ pub enum Error {
         /// What is wrong with it.
         message: String,
     },
+    /// Files that are not, together, the shards of one job.
+    #[error("{message}")]
+    Shards {
+        /// Which file, and what is wrong with it.
+        message: String,
+    },
     /// An earlier call failed, and rows are missing.
     #[error("the output is incomplete after an earlier error; start the job again")]
     Failed,

@@ -226,7 +226,7 @@ fn failed(path: &Path, cause: ArrowError) -> Error {
 }
 
 /// The rows of a batch that this module wrote. A column of another type gives no row.
-fn rows_of(batch: &RecordBatch, dim: usize) -> RowBlock {
+pub(crate) fn rows_of(batch: &RecordBatch, dim: usize) -> RowBlock {
     let mut block = RowBlock::new(dim);
     let [source, record, index, start, end, strand, embedding] = batch.columns() else { return block };
     let (Some(source), Some(record), Some(strand)) =

@@ -8,6 +8,7 @@ mod golden;
 mod layers;
 mod readers;
 mod shell;
+mod soak;
 mod synth;
 
 use std::process::ExitCode;
@@ -23,6 +24,9 @@ usage: cargo xtask TASK
                            genome-like random FASTA, the same for the same options
                            N, R and W may end in k, M or G; --line 0 does not wrap
   golden [--check]         remakes data/golden, or compares it with a fresh make
+  soak [--kills N] [--bases N] [--records R] [--seed S] [--fill]
+                           kills N jobs (200) at random moments and resumes them; --fill: a file
+                           system that fills up (root only)
   readers FILE.parquet     opens a file in pyarrow, DuckDB and Polars; they must agree
 
 environment: MSEQ_PYTHON (a Python; golden needs torch in it), MSEQ_READERS_VENV (a folder)
@@ -53,6 +57,7 @@ fn run(args: &[String]) -> Result<()> {
         ["ci"] => ci::run(),
         ["layers"] => layers::run(),
         ["synth", rest @ ..] => synth::run(rest),
+        ["soak", rest @ ..] => soak::run(rest),
         ["golden"] => golden::run(false),
         ["golden", "--check"] => golden::run(true),
         ["readers", file] => readers::run(file),

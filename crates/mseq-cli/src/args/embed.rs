@@ -1,8 +1,11 @@
+use std::fmt;
 use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 use clap::{Args, ValueEnum};
 use mseq_core::{DeviceSpec, EmbeddingDType, Layer, ListType, Pool, SequenceFormat, WindowLength, Windows};
+use mseq_engine::Context;
 use mseq_pipeline::Output;
 use mseq_source::InputSet;
 
@@ -45,6 +48,18 @@ pub(crate) struct EmbedArgs {
     /// whole]
     #[arg(long, value_name = "whole|N")]
     context: Option<String>,
+
+    /// Tokens at the start of each piece but the first that only warm the state up
+    #[arg(long, value_name = "M", default_value_t = 0)]
+    overlap: u64,
+
+    /// Share I of N of the records, balanced by length; `mamba-seq merge` joins the outputs
+    #[arg(long, value_name = "I/N")]
+    pub(crate) shard: Option<Shard>,
+
+    /// What to do with a record that holds an illegal byte
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) on_bad_record: OnBadRecord,
 
     /// Element type of the embedding column
     #[arg(long, value_enum, default_value_t)]
@@ -94,6 +109,42 @@ pub(crate) struct EmbedArgs {
     not_built: NotBuiltOptions,
 }
 
+/// `--on-bad-record`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum OnBadRecord {
+    /// The job fails
+    #[default]
+    Fail,
+    /// It gives no row, and is counted
+    Skip,
+}
+
+/// `I/N` of `--shard`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Shard {
+    /// 1-based.
+    pub(crate) index: u32,
+    pub(crate) of: u32,
+}
+
+impl FromStr for Shard {
+    type Err = String;
+
+    fn from_str(s: &str) -> Result<Self, String> {
+        let parts = s.split_once('/').and_then(|(i, n)| Some((i.parse().ok()?, n.parse().ok()?)));
+        match parts {
+            Some((index, of)) if 1 <= index && index <= of => Ok(Self { index, of }),
+            _ => Err("use I/N, with I from 1 to N".into()),
+        }
+    }
+}
+
+impl fmt::Display for Shard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.index, self.of)
+    }
+}
+
 #[derive(Debug, Clone, Copy, Default, ValueEnum)]
 enum PoolArg {
     #[default]
@@ -134,7 +185,8 @@ pub(crate) struct EmbedPlan {
     window: Option<WindowLength>,
     stride: Option<NonZeroU64>,
     /// `None`: as the model says. `Some(None)`: whole records.
-    pub(crate) context: Option<Option<u64>>,
+    context: Option<Option<u64>>,
+    overlap: u64,
     pub(crate) embedding_dtype: EmbeddingDType,
     pub(crate) list_type: ListType,
     pub(crate) threads: usize,
@@ -148,6 +200,33 @@ impl EmbedPlan {
             _ => WindowLength::Record,
         });
         Windows::new(length, self.stride)
+    }
+
+    /// Whether the user said what pieces the model sees.
+    pub(crate) fn context_is_given(&self) -> bool {
+        self.context.is_some()
+    }
+
+    /// Pieces that the model sees, given what it asks for itself.
+    ///
+    /// # Errors
+    /// When the overlap leaves nothing of a piece, or there are no pieces.
+    pub(crate) fn context(&self, of_model: Option<u64>) -> Result<Option<Context>, Failure> {
+        let Some(tokens) = self.context.unwrap_or(of_model) else {
+            return match self.overlap {
+                0 => Ok(None),
+                _ => Err(Failure::Usage("--overlap needs --context N: whole records have no pieces".into())),
+            };
+        };
+        // The overlap of a piece is kept in memory.
+        if self.overlap >= tokens || self.overlap > 1 << 24 {
+            return Err(Failure::Usage(format!(
+                "--overlap {}: use less than the {tokens} tokens of --context, and at most {}",
+                self.overlap,
+                1 << 24
+            )));
+        }
+        Ok(Some(Context { tokens, overlap: self.overlap }))
     }
 
     /// Window and stride as metadata records them, given the format of the first record.
@@ -197,6 +276,17 @@ impl EmbedArgs {
             ));
         }
         let inputs = InputSet::resolve(&self.inputs, self.recursive)?;
+        if inputs.inputs.iter().any(|i| i.path().is_none()) {
+            let counts = [
+                (self.shard.is_some(), "--shard"),
+                (self.on_bad_record == OnBadRecord::Skip, "--on-bad-record skip"),
+            ];
+            if let Some((_, option)) = counts.iter().find(|(given, _)| *given) {
+                return Err(Failure::Usage(format!(
+                    "{option} reads the input twice, and standard input can't be; give a file"
+                )));
+            }
+        }
         let output = self.resolve_output(&inputs)?;
         Ok(EmbedPlan {
             inputs,
@@ -210,6 +300,7 @@ impl EmbedArgs {
             window: self.window,
             stride: self.stride.and_then(NonZeroU64::new),
             context,
+            overlap: self.overlap,
             embedding_dtype: match self.embedding_dtype {
                 EmbeddingDTypeArg::F32 => EmbeddingDType::F32,
                 EmbeddingDTypeArg::F16 => EmbeddingDType::F16,
@@ -227,7 +318,9 @@ impl EmbedArgs {
             Some(path) if path.as_os_str() == "-" => return Ok(Output::Stdout),
             Some(path) => path.clone(),
             None => match inputs.inputs.as_slice() {
-                [one] if one.path().is_some() => default_output(one.path().unwrap_or(Path::new("stdin"))),
+                [one] if one.path().is_some() => {
+                    default_output(one.path().unwrap_or(Path::new("stdin")), self.shard)
+                }
                 [_] => {
                     return Err(Failure::Usage(
                         "standard input needs -o PATH, or -o - for an Arrow stream".into(),
@@ -255,7 +348,7 @@ impl EmbedArgs {
 }
 
 /// `dir/genome.fa.gz` gives `genome.embeddings.parquet` in the current folder.
-fn default_output(input: &Path) -> PathBuf {
+fn default_output(input: &Path, shard: Option<Shard>) -> PathBuf {
     const SEQUENCE: [&str; 10] = ["fa", "fasta", "fna", "ffn", "frn", "fas", "mfa", "fq", "fastq", "txt"];
     let name = input.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
     let strip = |name: &str, endings: &[&str]| {
@@ -264,7 +357,8 @@ fn default_output(input: &Path) -> PathBuf {
     };
     let name = strip(&name, &["gz", "bgz", "bgzf"]).unwrap_or(name);
     let stem = strip(&name, &SEQUENCE).unwrap_or(name);
-    PathBuf::from(format!("{stem}.embeddings.parquet"))
+    let shard = shard.map_or(String::new(), |s| format!(".{}-of-{}", s.index, s.of));
+    PathBuf::from(format!("{stem}.embeddings{shard}.parquet"))
 }
 
 #[cfg(test)]
@@ -280,7 +374,7 @@ mod tests {
             ("plain", "plain.embeddings.parquet"),
             (".fa", ".fa.embeddings.parquet"),
         ] {
-            assert_eq!(default_output(Path::new(input)), PathBuf::from(output), "{input}");
+            assert_eq!(default_output(Path::new(input), None), PathBuf::from(output), "{input}");
         }
     }
 }

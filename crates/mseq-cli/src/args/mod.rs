@@ -1,13 +1,15 @@
 //! What clap sees; each command's `resolve` turns it into a checked configuration.
 
 mod embed;
+mod merge;
 mod models;
 mod not_built;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
-pub(crate) use embed::{EmbedArgs, EmbedPlan};
+pub(crate) use embed::{EmbedArgs, EmbedPlan, OnBadRecord, Shard};
+pub(crate) use merge::MergeArgs;
 pub(crate) use models::ModelsCommand;
 pub(crate) use not_built::{Anything, NotBuiltOptions};
 
@@ -37,6 +39,8 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Pooled or per-token hidden states of DNA, as Parquet
     Embed(Box<EmbedArgs>),
+    /// Joins the files of a sharded run into one, checking that none is missing or doubled
+    Merge(MergeArgs),
     /// Built-in models and model directories
     #[command(subcommand)]
     Models(ModelsCommand),
@@ -74,9 +78,6 @@ pub(crate) enum Command {
     /// Not built yet: a saved job
     #[command(hide = true)]
     Run(Anything),
-    /// Not built yet: join shards
-    #[command(hide = true)]
-    Merge(Anything),
     /// Not built yet: tokens a second of this machine
     #[command(hide = true)]
     Bench(Anything),

@@ -17,17 +17,11 @@ pub(crate) struct NotBuiltOptions {
     #[arg(long, hide = true)]
     regions: Option<String>,
     #[arg(long, hide = true)]
-    overlap: Option<String>,
-    #[arg(long, hide = true)]
     strand: Option<String>,
     #[arg(long, hide = true)]
     combine_strands: Option<String>,
     #[arg(long, hide = true)]
     memory_limit: Option<String>,
-    #[arg(long, hide = true)]
-    shard: Option<String>,
-    #[arg(long, hide = true)]
-    on_bad_record: Option<String>,
     #[arg(long, hide = true)]
     add_special_tokens: bool,
     #[arg(long, hide = true)]
@@ -53,12 +47,9 @@ impl NotBuiltOptions {
         let given = |v: &Option<String>, default: &str| v.as_ref().is_some_and(|v| v != default);
         let options = [
             ("--regions", self.regions.is_some()),
-            ("--overlap", given(&self.overlap, "0")),
             ("--strand", given(&self.strand, "forward")),
             ("--combine-strands", self.combine_strands.is_some()),
             ("--memory-limit", self.memory_limit.is_some()),
-            ("--shard", given(&self.shard, "1/1")),
-            ("--on-bad-record", given(&self.on_bad_record, "fail")),
             ("--add-special-tokens", self.add_special_tokens),
             ("--sequence-column", self.sequence_column.is_some()),
             ("--id-column", self.id_column.is_some()),

@@ -1,15 +1,16 @@
 use std::ffi::OsString;
 use std::sync::Arc;
 
-use mseq_core::{Item, RecordHead};
+use mseq_core::{Item, SequenceFormat};
 use mseq_engine::{EngineConfig, default_chunk, open};
 use mseq_model::Checkpoint;
 use mseq_pipeline::{Counters, EmbedJob, Output, Summary};
 use mseq_sink::EmbedLayout;
 use mseq_source::{DnaTokenizer, SequenceSource};
 
+use super::select::Selection;
 use super::{model_files, plan};
-use crate::args::{EmbedArgs, EmbedPlan};
+use crate::args::{EmbedArgs, EmbedPlan, OnBadRecord};
 use crate::progress::Progress;
 use crate::{Failure, say};
 
@@ -23,7 +24,7 @@ pub(crate) fn run(args: &EmbedArgs, quiet: bool, verbose: bool, line: &[OsString
     let plan = args.resolve()?;
     let checkpoint = Checkpoint::open(model_files(&args.model)?)?;
     let tokens = &checkpoint.tokens;
-    let config = engine_config(args, &plan, &checkpoint);
+    let config = engine_config(args, &plan, &checkpoint)?;
     if args.dry_run {
         return plan::dry_run(args, &plan, &checkpoint, &config);
     }
@@ -31,18 +32,21 @@ pub(crate) fn run(args: &EmbedArgs, quiet: bool, verbose: bool, line: &[OsString
 
     let tokenizer = DnaTokenizer::new(&tokens.letters, tokens.unknown);
     let bytes_total = plan.inputs.bytes();
-    let mut source = SequenceSource::open(plan.inputs.clone(), tokenizer, BLOCK)?;
+    let selection = Selection::new(args, &plan.inputs, &tokenizer, quiet)?;
+    let mut source = selection.apply(SequenceSource::open(plan.inputs.clone(), tokenizer, BLOCK)?);
     // The first record tells what the input is, and a file that is no sequence fails here.
     let first = source.next()?;
-    let Some(Item::Begin(head)) = &first else {
-        return Err(Failure::Run("internal: the input does not begin with a record".into()));
+    let format = match &first {
+        Some(Item::Begin(head)) => head.format,
+        // A shard without a record says of the input what the others say.
+        _ => plan::first_format(&plan)?,
     };
     if config.pool == mseq_core::Pool::None {
         plan::check_size(args, &plan, checkpoint.shape.d_model, quiet)?;
     }
     let layout =
         EmbedLayout { dim: checkpoint.shape.d_model, dtype: plan.embedding_dtype, list: plan.list_type };
-    let metadata = metadata(args, &plan, &checkpoint, &config, head, &opened.device, line)?;
+    let metadata = metadata(args, &plan, &checkpoint, &config, (format, &selection), &opened.device, line)?;
     let digest = digest(&plan, &metadata);
     if verbose {
         say::line(&format!(
@@ -52,7 +56,7 @@ pub(crate) fn run(args: &EmbedArgs, quiet: bool, verbose: bool, line: &[OsString
             checkpoint.shape.n_layer,
             opened.device,
             config.chunk,
-            plan.window_text(head.format).0,
+            plan.window_text(format).0,
             plan.pool,
             args.layer,
         ));
@@ -79,20 +83,24 @@ pub(crate) fn run(args: &EmbedArgs, quiet: bool, verbose: bool, line: &[OsString
     progress.finish(result.is_ok());
     let summary = result?;
     if !quiet {
-        report(&summary, &plan, layout.dim);
+        report(&summary, &plan, &selection, layout.dim);
     }
     Ok(())
 }
 
-fn engine_config(args: &EmbedArgs, plan: &EmbedPlan, checkpoint: &Checkpoint) -> EngineConfig {
-    EngineConfig {
+fn engine_config(
+    args: &EmbedArgs,
+    plan: &EmbedPlan,
+    checkpoint: &Checkpoint,
+) -> Result<EngineConfig, Failure> {
+    Ok(EngineConfig {
         pool: plan.pool,
         layer: args.layer,
         fasta_windows: plan.windows(mseq_core::SequenceFormat::Fasta),
         fastq_windows: plan.windows(mseq_core::SequenceFormat::Fastq),
         chunk: args.chunk.map_or_else(|| default_chunk(&checkpoint.shape), |n| n as usize),
-        context: plan.context.unwrap_or(checkpoint.tokens.context),
-    }
+        context: plan.context(checkpoint.tokens.context)?,
+    })
 }
 
 /// What a user should know before the run, and could not see from the command line.
@@ -104,7 +112,8 @@ fn notes(plan: &EmbedPlan, checkpoint: &Checkpoint, device: &str) {
     if plan.inputs.skipped > 0 {
         say::note(&format!("{} skipped: not FASTA or FASTQ", say::count(plan.inputs.skipped as u64, "file")));
     }
-    if let (Some(length), None) = (checkpoint.tokens.model_max_length, plan.context) {
+    if let (Some(length), None) = (checkpoint.tokens.model_max_length, plan.context_is_given().then_some(()))
+    {
         say::note(&format!(
             "the model was trained on at most {length} tokens; longer records extrapolate (see --context)"
         ));
@@ -123,7 +132,7 @@ fn resume_notes(resume: bool, plan: &EmbedPlan) {
 
 /// What makes two runs the same job: everything that changes a row, or the columns.
 fn digest(plan: &EmbedPlan, metadata: &[(String, String)]) -> mseq_pipeline::Digest {
-    const KEYS: [&str; 10] = [
+    const KEYS: [&str; 12] = [
         "version",
         "model_sha256",
         "pool",
@@ -134,6 +143,8 @@ fn digest(plan: &EmbedPlan, metadata: &[(String, String)]) -> mseq_pipeline::Dig
         "overlap",
         "strand",
         "dtype",
+        "shard",
+        "on_bad_record",
     ];
     let mut digest: mseq_pipeline::Digest = metadata
         .iter()
@@ -155,11 +166,11 @@ fn metadata(
     plan: &EmbedPlan,
     checkpoint: &Checkpoint,
     config: &EngineConfig,
-    first: &RecordHead,
+    (format, selection): (SequenceFormat, &Selection),
     device: &str,
     line: &[OsString],
 ) -> Result<Vec<(String, String)>, Failure> {
-    let (window, stride) = plan.window_text(first.format);
+    let (window, stride) = plan.window_text(format);
     let values = [
         ("version", env!("CARGO_PKG_VERSION").to_owned()),
         ("command", command_text(line)),
@@ -170,12 +181,15 @@ fn metadata(
         ("window", window),
         ("stride", stride),
         ("layer", args.layer.to_string()),
-        ("context", config.context.map_or("whole".to_owned(), |n| n.to_string())),
-        ("overlap", "0".to_owned()),
+        ("context", config.context.map_or("whole".to_owned(), |c| c.tokens.to_string())),
+        ("overlap", config.context.map_or(0, |c| c.overlap).to_string()),
         ("strand", "forward".to_owned()),
         ("dtype", "f32".to_owned()),
         ("device", device.to_owned()),
         ("chunk", config.chunk.to_string()),
+        ("shard", args.shard.map_or("1/1".to_owned(), |s| s.to_string())),
+        ("on_bad_record", if args.on_bad_record == OnBadRecord::Skip { "skip" } else { "fail" }.to_owned()),
+        ("skipped_records", selection.bad.to_string()),
         // Nothing of an embedding is drawn at random.
         ("seed", "none".to_owned()),
     ];
@@ -209,7 +223,7 @@ fn command_text(line: &[OsString]) -> String {
 }
 
 /// The summary after a run.
-fn report(summary: &Summary, plan: &EmbedPlan, dim: usize) {
+fn report(summary: &Summary, plan: &EmbedPlan, selection: &Selection, dim: usize) {
     const LINES: usize = 10;
     let tally = &summary.tally;
     for unknown in tally.unknown_in.iter().take(LINES) {
@@ -229,6 +243,9 @@ fn report(summary: &Summary, plan: &EmbedPlan, dim: usize) {
     }
     if tally.empty > 0 {
         say::line(&format!("{} without a letter gave no row", say::count(tally.empty, "record")));
+    }
+    if selection.bad > 0 {
+        say::line(&format!("{} with an illegal byte skipped", say::count(selection.bad, "record")));
     }
     let target = match &plan.output {
         Output::Parquet(path) => path.display().to_string(),

@@ -2,8 +2,10 @@
 
 mod doctor;
 mod embed;
+mod merge;
 mod models;
 mod plan;
+mod select;
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -18,6 +20,7 @@ use crate::{Failure, say};
 pub(crate) fn run(cli: Cli, line: &[OsString]) -> Result<(), Failure> {
     match cli.command {
         Command::Embed(args) => embed::run(&args, cli.quiet, cli.verbose, line),
+        Command::Merge(args) => merge::run(&args, cli.quiet, line),
         Command::Models(command) => models::run(command),
         Command::Doctor { verify } => doctor::run(verify),
         Command::Completions { shell } => {
@@ -38,7 +41,6 @@ pub(crate) fn run(cli: Cli, line: &[OsString]) -> Result<(), Failure> {
         Command::Variants(_) => Err(Failure::not_built("`variants`")),
         Command::Generate(_) => Err(Failure::not_built("`generate`")),
         Command::Run(_) => Err(Failure::not_built("`run`")),
-        Command::Merge(_) => Err(Failure::not_built("`merge`")),
         Command::Bench(_) => Err(Failure::not_built("`bench`")),
         Command::Report(_) => Err(Failure::not_built("`report`")),
     }

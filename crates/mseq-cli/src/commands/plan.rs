@@ -115,7 +115,7 @@ pub(super) fn dry_run(
     ))
 }
 
-fn first_format(plan: &EmbedPlan) -> Result<SequenceFormat, Failure> {
+pub(super) fn first_format(plan: &EmbedPlan) -> Result<SequenceFormat, Failure> {
     let tokenizer = mseq_source::DnaTokenizer::caduceus();
     let mut source = mseq_source::SequenceSource::open(plan.inputs.clone(), tokenizer, 1)?;
     match source.next()? {

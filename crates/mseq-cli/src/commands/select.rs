@@ -1,0 +1,135 @@
+//! Which records a run takes: `--shard` and `--on-bad-record skip`.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeSet, BinaryHeap};
+
+use mseq_core::Item;
+use mseq_source::{DnaTokenizer, InputSet, RecordFilter, SequenceSource};
+
+use crate::args::{EmbedArgs, OnBadRecord, Shard};
+use crate::{Failure, say};
+
+/// Bad records listed one by one.
+const LISTED: usize = 10;
+
+/// A choice of records, made in a pass before the run.
+#[derive(Debug, Default)]
+pub(super) struct Selection {
+    /// Indices of the records to take; `None` takes all.
+    wanted: Option<BTreeSet<u64>>,
+    /// Records left out for an illegal byte.
+    pub(super) bad: u64,
+}
+
+impl Selection {
+    /// Reads the input once when an option asks for it.
+    ///
+    /// # Errors
+    /// What reading finds, unless bad records are skipped.
+    pub(super) fn new(
+        args: &EmbedArgs,
+        inputs: &InputSet,
+        tokenizer: &DnaTokenizer,
+        quiet: bool,
+    ) -> Result<Self, Failure> {
+        let skip = args.on_bad_record == OnBadRecord::Skip;
+        if args.shard.is_none() && !skip {
+            return Ok(Self::default());
+        }
+        let lengths = if skip {
+            good_records(inputs, tokenizer, quiet)?
+        } else {
+            let counts = mseq_source::count(inputs)?;
+            counts.lengths.into_iter().map(Some).collect()
+        };
+        let bad = lengths.iter().filter(|l| l.is_none()).count() as u64;
+        let wanted = share(&lengths, args.shard.unwrap_or(Shard { index: 1, of: 1 }));
+        Ok(Self { wanted: Some(wanted), bad })
+    }
+
+    /// The source, less the records that are not wanted.
+    pub(super) fn apply(&self, source: SequenceSource) -> SequenceSource {
+        match &self.wanted {
+            Some(wanted) => source.with_filter(RecordFilter::indices(wanted.clone())),
+            None => source,
+        }
+    }
+}
+
+/// Length of each record, `None` for one with an illegal byte, which is named.
+fn good_records(
+    inputs: &InputSet,
+    tokenizer: &DnaTokenizer,
+    quiet: bool,
+) -> Result<Vec<Option<u64>>, Failure> {
+    let mut source = SequenceSource::open(inputs.clone(), tokenizer.clone(), 1 << 16)?;
+    let mut lengths: Vec<Option<u64>> = Vec::new();
+    let mut bad = 0;
+    loop {
+        match source.next() {
+            Ok(None) => break,
+            Ok(Some(Item::Begin(head))) => lengths.resize(head.index as usize + 1, None),
+            Ok(Some(Item::End(tail))) => {
+                if let Some(last) = lengths.last_mut() {
+                    *last = Some(tail.bases);
+                }
+            }
+            Ok(Some(Item::Tokens(_))) => {}
+            Err(e) if e.is_bad_record() => {
+                bad += 1;
+                if bad <= LISTED && !quiet {
+                    say::line(&format!("skipped: {e}"));
+                }
+            }
+            Err(e) => return Err(e.into()),
+        }
+    }
+    if bad > LISTED && !quiet {
+        say::line(&format!("skipped: {} more records", bad - LISTED));
+    }
+    Ok(lengths)
+}
+
+/// The records of one shard: longest first, each to the shard with the fewest bases so far, so
+/// that the longest shard is at most 4/3 of the best possible (Graham 1969).
+fn share(lengths: &[Option<u64>], shard: Shard) -> BTreeSet<u64> {
+    let mut records: Vec<(Reverse<u64>, u64)> =
+        lengths.iter().zip(0u64..).filter_map(|(len, i)| len.map(|len| (Reverse(len), i))).collect();
+    records.sort_unstable();
+    let mut shards: BinaryHeap<Reverse<(u64, u64, u32)>> =
+        (1..=shard.of).map(|i| Reverse((0, 0, i))).collect();
+    let mut mine = BTreeSet::new();
+    for (Reverse(len), record) in records {
+        // As many shards as the heap was made with, at least one.
+        let Some(Reverse((load, count, i))) = shards.pop() else { break };
+        if i == shard.index {
+            mine.insert(record);
+        }
+        shards.push(Reverse((load + len, count + 1, i)));
+    }
+    mine
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shards_part_the_records_and_balance_them() {
+        let lengths: Vec<Option<u64>> =
+            (0..57u64).map(|i| (i % 9 != 4).then_some((i * 7919) % 1000 * (1 + i % 5))).collect();
+        for of in [1, 2, 3, 10, 80] {
+            let shards: Vec<BTreeSet<u64>> =
+                (1..=of).map(|index| share(&lengths, Shard { index, of })).collect();
+            let mut all: Vec<u64> = shards.iter().flatten().copied().collect();
+            all.sort_unstable();
+            let good: Vec<u64> = (0..57).filter(|i| lengths[*i as usize].is_some()).collect();
+            assert_eq!(all, good, "{of}");
+            let load = |s: &BTreeSet<u64>| s.iter().filter_map(|i| lengths[*i as usize]).sum::<u64>();
+            let total: u64 = lengths.iter().flatten().sum();
+            let longest = lengths.iter().flatten().max().unwrap();
+            let worst = shards.iter().map(load).max().unwrap();
+            assert!(worst <= (total / u64::from(of) + longest), "{of}: {worst}");
+        }
+    }
+}

@@ -1,0 +1,741 @@
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap};
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use arrow_array::cast::AsArray;
+use arrow_array::types::UInt64Type;
+use arrow_array::{Array, RecordBatch};
+use arrow_schema::{DataType, Schema};
+use mseq_core::{EmbeddingDType, ListType};
+use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
+
+use crate::log::rows_of;
+use crate::{EmbedLayout, Error, Options, ParquetSink, Report, Result, Sink};
+
+/// Metadata that must be equal in all shards, because each of it changes rows.
+const SAME: [&str; 12] = [
+    "version",
+    "model_sha256",
+    "modality",
+    "pool",
+    "window",
+    "stride",
+    "layer",
+    "context",
+    "overlap",
+    "strand",
+    "dtype",
+    "input",
+];
+/// Metadata that may differ; the merged file names each value once.
+const EACH: [&str; 3] = ["model", "device", "chunk"];
+/// Readers that are open at a time: each holds a page of every column, some 1 MiB.
+const OPEN: usize = 16;
+/// Bytes of the batches of all shards together, and the most of one.
+const BATCHES: usize = 32 << 20;
+const BATCH: usize = 256 << 10;
+/// Missing shards that are named one by one.
+const LISTED: usize = 10;
+
+/// The Parquet files of a sharded job, checked to be all of it and nothing else.
+pub struct Shards {
+    /// In the order of their numbers.
+    shards: Vec<Shard>,
+    layout: EmbedLayout,
+    /// Of the merged file, but for `mamba_seq.command`.
+    metadata: Vec<(String, String)>,
+}
+
+/// One file, and how far it is read.
+struct Shard {
+    path: PathBuf,
+    rows: u64,
+    /// Rows that its batches so far had.
+    read: u64,
+    batch: Option<RecordBatch>,
+    /// The next row in the batch.
+    at: usize,
+}
+
+/// What the footer of one file says.
+struct Footer {
+    path: PathBuf,
+    number: u64,
+    of: u64,
+    rows: u64,
+    /// Without the metadata.
+    schema: Schema,
+    /// Of the file, `mamba_seq.*`, in its order.
+    metadata: Vec<(String, String)>,
+}
+
+impl Shards {
+    /// Reads the footers of `paths` and checks that they are the shards of one job, each there once.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Shards`]: a file that can't be read or that no `embed` wrote, one of another job,
+    /// of another number of shards or with other columns; a shard that is missing or there twice.
+    pub fn open(paths: &[PathBuf]) -> Result<Self> {
+        let mut first: Option<Footer> = None;
+        // By number: the rest of a footer is as in the first, and forgotten.
+        let mut found: BTreeMap<u64, Shard> = BTreeMap::new();
+        let mut each: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+        for path in paths {
+            let footer = Footer::read(path)?;
+            if let Some(first) = &first {
+                footer.check(first)?;
+            }
+            for key in EACH {
+                let values = each.entry(key).or_default();
+                if let Some(value) = footer.get(key).filter(|v| !values.iter().any(|known| known == v)) {
+                    values.push(value.to_owned());
+                }
+            }
+            let shard = Shard { path: path.clone(), rows: footer.rows, read: 0, batch: None, at: 0 };
+            if let Some(other) = found.insert(footer.number, shard) {
+                return fail(format!(
+                    "'{}' and '{}' are both shard {}/{}; give each shard once",
+                    other.path.display(),
+                    path.display(),
+                    footer.number,
+                    footer.of
+                ));
+            }
+            first.get_or_insert(footer);
+        }
+        let Some(first) = first else { return fail("no shard is given".to_owned()) };
+        missing(&found, first.of)?;
+        let shards: Vec<Shard> = found.into_values().collect();
+        let layout = layout_of(&first, &shards)?;
+        Ok(Self { shards, layout, metadata: merged(first.metadata, &each) })
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.shards.len()
+    }
+
+    /// Writes the rows of all shards to `output` in the order of their records, with `command` in
+    /// its metadata.
+    ///
+    /// Memory is bounded, however many shards there are: few of them are open at a time.
+    ///
+    /// # Errors
+    ///
+    /// As for [`ParquetSink::create`] and [`Sink::write`]; [`Error::Shards`] when a shard can't be
+    /// read, is not in the order of its records, or has a record of another.
+    pub fn merge(mut self, output: &Path, command: &str) -> Result<Report> {
+        for (key, value) in &mut self.metadata {
+            if key == "mamba_seq.command" {
+                command.clone_into(value);
+            }
+        }
+        let options = Options::for_layout(&self.layout);
+        let mut sink = Box::new(ParquetSink::create(output, self.layout, &self.metadata, options)?);
+        let mut readers = Readers::new(self.shards.len(), self.layout.dim);
+        // The next record of each shard.
+        let mut next = BinaryHeap::new();
+        for (s, shard) in self.shards.iter_mut().enumerate() {
+            if shard.load(s, &mut readers)? {
+                next.push(Reverse((shard.record(), s)));
+            }
+        }
+        while let Some(Reverse((record, s))) = next.pop() {
+            let other = next.peek().map(|Reverse(other)| *other);
+            if let Some((_, o)) = other.filter(|(of_other, _)| *of_other == record) {
+                return fail(format!(
+                    "record {record} (record_index) is in '{}' and in '{}'; their inputs must have been one",
+                    self.shards[s].path.display(),
+                    self.shards[o].path.display()
+                ));
+            }
+            let shard = &mut self.shards[s];
+            let before = other.map(|(record, _)| record);
+            if let Some(record) = shard.copy(record, before, s, &mut readers, &mut sink, self.layout.dim)? {
+                next.push(Reverse((record, s)));
+            }
+        }
+        sink.finish()
+    }
+}
+
+impl Shard {
+    /// Makes the next rows ready; false when there are none.
+    fn load(&mut self, s: usize, readers: &mut Readers) -> Result<bool> {
+        while self.batch.as_ref().is_none_or(|batch| self.at == batch.num_rows()) {
+            // Before the next one is read: they need not both fit.
+            (self.batch, self.at) = (None, 0);
+            if self.read == self.rows {
+                readers.close(s);
+                return Ok(false);
+            }
+            let batch = readers.next(s, self)?;
+            self.read += batch.num_rows() as u64;
+            self.batch = Some(batch);
+        }
+        Ok(true)
+    }
+
+    /// The records of the rows in the batch.
+    fn records(&self) -> &[u64] {
+        let column = self.batch.as_ref().and_then(|batch| batch.column_by_name("record_index"));
+        column.and_then(|column| column.as_primitive_opt::<UInt64Type>()).map_or(&[], |c| c.values())
+    }
+
+    /// That of the next row.
+    fn record(&self) -> u64 {
+        self.records().get(self.at).copied().unwrap_or(u64::MAX)
+    }
+
+    /// Writes the rows of `record` and of those that follow it, up to the record `before`; gives
+    /// the first record that is left.
+    fn copy(
+        &mut self,
+        mut record: u64,
+        before: Option<u64>,
+        s: usize,
+        readers: &mut Readers,
+        sink: &mut ParquetSink,
+        dim: usize,
+    ) -> Result<Option<u64>> {
+        loop {
+            let from = self.at;
+            let mut to = from;
+            for &of_row in &self.records()[from..] {
+                if before.is_some_and(|before| of_row >= before) {
+                    break;
+                }
+                if of_row < record {
+                    return fail(format!(
+                        "'{}': record {of_row} (record_index) comes after record {record}; run its shard again",
+                        self.path.display()
+                    ));
+                }
+                record = of_row;
+                to += 1;
+            }
+            if let Some(batch) = &self.batch {
+                let rows = rows_of(&batch.slice(from, to - from), dim);
+                if rows.len() != to - from || rows.values.len() != rows.len() * dim {
+                    return fail(format!(
+                        "'{}': its rows are not all {dim} values wide",
+                        self.path.display()
+                    ));
+                }
+                sink.write(&rows)?;
+            }
+            self.at = to;
+            if self.batch.as_ref().is_some_and(|batch| to < batch.num_rows()) {
+                return Ok(Some(self.record()));
+            }
+            if !self.load(s, readers)? {
+                return Ok(None);
+            }
+        }
+    }
+}
+
+/// The open files: those used last.
+struct Readers {
+    open: Vec<(usize, ParquetRecordBatchReader)>,
+    batch_rows: usize,
+}
+
+impl Readers {
+    fn new(shards: usize, dim: usize) -> Self {
+        let row_bytes = dim * 4 + 128;
+        let batch_rows = ((BATCHES / shards.max(1)).min(BATCH) / row_bytes).max(1);
+        Self { open: Vec::new(), batch_rows }
+    }
+
+    /// The next batch of shard number `s`.
+    fn next(&mut self, s: usize, shard: &Shard) -> Result<RecordBatch> {
+        let unreadable = |cause: &dyn std::fmt::Display| {
+            error(format!("'{}' cannot be read: {cause}; run its shard again", shard.path.display()))
+        };
+        let mut reader = match self.open.iter().position(|(open, _)| *open == s) {
+            Some(i) => self.open.remove(i).1,
+            None => {
+                if self.open.len() >= OPEN {
+                    self.open.remove(0);
+                }
+                reader_at(&shard.path, shard.read, self.batch_rows).map_err(|e| unreadable(&e))?
+            }
+        };
+        match reader.next() {
+            Some(Ok(batch)) => {
+                self.open.push((s, reader));
+                Ok(batch)
+            }
+            Some(Err(e)) => Err(unreadable(&e)),
+            None => Err(unreadable(&"it has fewer rows than before")),
+        }
+    }
+
+    fn close(&mut self, s: usize) {
+        self.open.retain(|(open, _)| *open != s);
+    }
+}
+
+/// A reader of `path` whose first row is number `row`.
+fn reader_at(path: &Path, row: u64, batch_rows: usize) -> parquet::errors::Result<ParquetRecordBatchReader> {
+    let builder = ParquetRecordBatchReaderBuilder::try_new(File::open(path)?)?;
+    // Whole row groups before it are not looked at.
+    let (mut group, mut skip) = (0, row as usize);
+    let groups = builder.metadata().row_groups();
+    while let Some(rows) = groups.get(group).map(|g| g.num_rows() as usize).filter(|rows| *rows <= skip) {
+        skip -= rows;
+        group += 1;
+    }
+    let groups = (group..groups.len()).collect();
+    builder.with_row_groups(groups).with_offset(skip).with_batch_size(batch_rows).build()
+}
+
+impl Footer {
+    fn read(path: &Path) -> Result<Self> {
+        let name = path.display();
+        let file = File::open(path);
+        let file = file.and_then(|file| match file.metadata()?.is_dir() {
+            true => Err(std::io::ErrorKind::IsADirectory.into()),
+            false => Ok(file),
+        });
+        let file = file.map_err(|e| error(format!("cannot open '{name}': {e}")))?;
+        let foreign = |what: &str| {
+            error(format!("'{name}' {what}; give the files that `mamba-seq embed --shard` wrote"))
+        };
+        let builder = ParquetRecordBatchReaderBuilder::try_new(file);
+        let builder = builder.map_err(|e| foreign(&format!("is no complete Parquet file ({e})")))?;
+        let file = builder.metadata().file_metadata();
+        let metadata: Vec<(String, String)> = file.key_value_metadata().map_or(Vec::new(), |pairs| {
+            let ours = pairs.iter().filter(|pair| pair.key.starts_with("mamba_seq."));
+            ours.map(|pair| (pair.key.clone(), pair.value.clone().unwrap_or_default())).collect()
+        });
+        let mut footer = Self {
+            path: path.to_owned(),
+            number: 1,
+            of: 1,
+            rows: file.num_rows() as u64,
+            schema: Schema::new(builder.schema().fields().clone()),
+            metadata,
+        };
+        if footer.get("version").is_none() {
+            return Err(foreign("was not written by mamba-seq (it has no mamba_seq.version)"));
+        }
+        let text = footer.get("shard").unwrap_or("1/1");
+        let numbers = text.split_once('/').and_then(|(i, n)| Some((i.parse().ok()?, n.parse().ok()?)));
+        match numbers {
+            Some((number, of)) if 0 < number && number <= of => (footer.number, footer.of) = (number, of),
+            _ => return Err(foreign(&format!("has no shard number (mamba_seq.shard is '{text}')"))),
+        }
+        Ok(footer)
+    }
+
+    /// The value of `mamba_seq.KEY`.
+    fn get(&self, key: &str) -> Option<&str> {
+        let named = |name: &str| name.strip_prefix("mamba_seq.") == Some(key);
+        self.metadata.iter().find(|(name, _)| named(name)).map(|(_, value)| value.as_str())
+    }
+
+    /// Fails unless it can be of the same job as `first`.
+    fn check(&self, first: &Self) -> Result<()> {
+        let (name, known) = (self.path.display(), first.path.display());
+        let say = |value: Option<&str>| value.map_or("not there".to_owned(), |v| format!("'{v}'"));
+        for key in SAME {
+            let (a, b) = (first.get(key), self.get(key));
+            if a != b {
+                let (a, b) = (say(a), say(b));
+                return fail(format!(
+                    "mamba_seq.{key} is {a} in '{known}' and {b} in '{name}'; merge the shards of one job"
+                ));
+            }
+        }
+        if self.of != first.of {
+            return fail(format!(
+                "'{known}' is shard {}/{} and '{name}' is shard {}/{}; merge the shards of one job",
+                first.number, first.of, self.number, self.of
+            ));
+        }
+        if self.schema != first.schema {
+            let columns = |f: &Self| {
+                let columns = f.schema.fields().iter().map(|c| format!("{} {}", c.name(), c.data_type()));
+                columns.collect::<Vec<_>>()
+            };
+            let (a, b) = (columns(first), columns(self));
+            let only = |a: &[String], b: &[String]| {
+                let only: Vec<_> = a.iter().filter(|c| !b.contains(c)).map(String::as_str).collect();
+                if only.is_empty() { "none".to_owned() } else { only.join(", ") }
+            };
+            return fail(format!(
+                "'{known}' and '{name}' have different columns: {} against {}; merge the shards of one job",
+                only(&a, &b),
+                only(&b, &a)
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// Fails unless shards 1 to `of` are all there.
+fn missing(found: &BTreeMap<u64, Shard>, of: u64) -> Result<()> {
+    let absent = of - found.len() as u64;
+    if absent == 0 {
+        return Ok(());
+    }
+    let listed: Vec<String> = (1..=of)
+        .filter(|number| !found.contains_key(number))
+        .take(LISTED)
+        .map(|number| format!("{number}/{of}"))
+        .collect();
+    let more = match absent - listed.len() as u64 {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    let shards = if absent == 1 { "shard" } else { "shards" };
+    let are = if absent == 1 { "is" } else { "are" };
+    fail(format!("{shards} {}{more} {are} missing; give all {of} shards", listed.join(", ")))
+}
+
+/// The layout that the files were written with.
+fn layout_of(first: &Footer, shards: &[Shard]) -> Result<EmbedLayout> {
+    let name = first.path.display();
+    let embedding = first.schema.field_with_name("embedding").ok().map(|field| field.data_type());
+    let (item, list, dim) = match embedding {
+        Some(DataType::FixedSizeList(item, dim)) => (item, ListType::Fixed, *dim as usize),
+        Some(DataType::List(item)) => (item, ListType::Variable, width(shards)?),
+        _ => {
+            return fail(format!(
+                "'{name}' has no column of embeddings; only files of `embed` can be merged"
+            ));
+        }
+    };
+    let dtype = match item.data_type() {
+        DataType::Float16 => EmbeddingDType::F16,
+        _ => EmbeddingDType::F32,
+    };
+    let layout = EmbedLayout { dim, dtype, list };
+    let wanted = layout.schema(&[])?;
+    if first.schema != wanted {
+        let names =
+            |schema: &Schema| schema.fields().iter().map(|f| f.name().clone()).collect::<Vec<_>>().join(", ");
+        return fail(format!(
+            "'{name}' has columns that this version cannot merge: {} and not {}",
+            names(&first.schema),
+            names(&wanted)
+        ));
+    }
+    Ok(layout)
+}
+
+/// Values in a list, which the type of variable lists does not say: as many as in the first row.
+fn width(shards: &[Shard]) -> Result<usize> {
+    let Some(shard) = shards.iter().find(|shard| shard.rows > 0) else { return Ok(1) };
+    let batch = Readers { open: Vec::new(), batch_rows: 1 }.next(0, shard)?;
+    let lists = batch.column_by_name("embedding").and_then(|column| column.as_list_opt::<i32>());
+    Ok(lists.map_or(0, |lists| lists.value(0).len()))
+}
+
+/// The metadata of the merged file.
+fn merged(first: Vec<(String, String)>, each: &BTreeMap<&str, Vec<String>>) -> Vec<(String, String)> {
+    let mut metadata: Vec<(String, String)> = first
+        .into_iter()
+        .map(|(name, value)| {
+            let key = name.strip_prefix("mamba_seq.").unwrap_or(&name);
+            let value = match each.get(key) {
+                Some(values) => values.join(", "),
+                None if key == "shard" => "1/1".to_owned(),
+                None => value,
+            };
+            (name, value)
+        })
+        .collect();
+    for (name, value) in [("mamba_seq.shard", "1/1"), ("mamba_seq.command", "")] {
+        if !metadata.iter().any(|(known, _)| known == name) {
+            metadata.push((name.to_owned(), value.to_owned()));
+        }
+    }
+    metadata
+}
+
+fn error(message: String) -> Error {
+    Error::Shards { message }
+}
+
+fn fail<T>(message: String) -> Result<T> {
+    Err(error(message))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use mseq_core::{RowBlock, RowKey, Strand};
+
+    use super::*;
+    use crate::testing::{layouts, part, read_back};
+
+    /// `per` rows of each of these records.
+    fn rows(records: impl IntoIterator<Item = u64>, per: u64, dim: usize) -> RowBlock {
+        let mut block = RowBlock::new(dim);
+        for record in records {
+            for i in 0..per {
+                block.keys.push(RowKey {
+                    source: "genome.fa".into(),
+                    record: format!("chr{record}").into(),
+                    record_index: record,
+                    start: 10 * i,
+                    end: 10 * (i + 1),
+                    strand: if i % 2 == 0 { Strand::Forward } else { Strand::Reverse },
+                });
+                block.values.extend((0..dim).map(|c| (record * per + i + c as u64) as f32 / 4.0));
+            }
+        }
+        block
+    }
+
+    fn metadata(shard: &str) -> Vec<(String, String)> {
+        let pairs = [
+            ("version", "0.1.0"),
+            ("command", "mamba-seq embed x.fa"),
+            ("model", "tiny"),
+            ("model_sha256", "ab"),
+            ("window", "10"),
+            ("device", "cpu"),
+            ("shard", shard),
+        ];
+        pairs.map(|(k, v)| (format!("mamba_seq.{k}"), v.to_owned())).to_vec()
+    }
+
+    struct Folder(tempfile::TempDir);
+
+    impl Folder {
+        fn new() -> Self {
+            Self(tempfile::tempdir().unwrap())
+        }
+
+        fn path(&self, name: &str) -> PathBuf {
+            self.0.path().join(name)
+        }
+
+        fn write(
+            &self,
+            name: &str,
+            layout: EmbedLayout,
+            metadata: &[(String, String)],
+            block: &RowBlock,
+        ) -> PathBuf {
+            let options =
+                Options { row_group_bytes: 3000, batch_bytes: 700, page_bytes: 512, ..Options::default() };
+            let path = self.path(name);
+            let mut sink = Box::new(ParquetSink::create(&path, layout, metadata, options).unwrap());
+            sink.write(block).unwrap();
+            sink.finish().unwrap();
+            path
+        }
+
+        /// What a run without shards writes.
+        fn direct(&self, layout: EmbedLayout, block: &RowBlock) -> Vec<u8> {
+            let path = self.path("direct");
+            let options = Options::for_layout(&layout);
+            let mut sink = Box::new(ParquetSink::create(&path, layout, &metadata("1/1"), options).unwrap());
+            sink.write(block).unwrap();
+            sink.finish().unwrap();
+            fs::read(path).unwrap()
+        }
+
+        /// Merges to a file that must be that of a run without shards.
+        fn merges_to(&self, paths: &[PathBuf], layout: EmbedLayout, block: &RowBlock) {
+            let output = self.path("out");
+            let shards = Shards::open(paths).unwrap();
+            assert_eq!(shards.count(), paths.len());
+            let report = shards.merge(&output, "mamba-seq embed x.fa").unwrap();
+            assert_eq!(report.rows, block.len() as u64);
+            let reader = ParquetRecordBatchReaderBuilder::try_new(File::open(&output).unwrap()).unwrap();
+            let batches: Vec<_> = reader.build().unwrap().map(|batch| batch.unwrap()).collect();
+            assert!(read_back(&batches, block.dim) == *block);
+            assert!(fs::read(&output).unwrap() == self.direct(layout, block));
+        }
+
+        fn refuses(&self, paths: &[&PathBuf], words: &[&str]) {
+            let paths: Vec<PathBuf> = paths.iter().map(|path| (*path).clone()).collect();
+            let result = Shards::open(&paths).and_then(|shards| shards.merge(&self.path("out"), "merge"));
+            let message = result.unwrap_err().to_string();
+            for word in words {
+                assert!(message.contains(word), "'{word}' is not in: {message}");
+            }
+            assert!(!message.contains('\n') && !self.path("out").exists());
+            let left = fs::read_dir(self.0.path()).unwrap();
+            assert!(left.into_iter().all(|e| !e.unwrap().file_name().to_string_lossy().ends_with("partial")));
+        }
+    }
+
+    #[test]
+    fn the_shards_of_a_job_are_the_job() {
+        let folder = Folder::new();
+        for layout in layouts(5) {
+            // The second has no record, and the order of the arguments does not matter.
+            let whole = rows(0..40, 7, 5);
+            let shard =
+                |name, i, records: Vec<u64>| folder.write(name, layout, &metadata(i), &rows(records, 7, 5));
+            let paths = [
+                shard("c", "3/3", (0..40).filter(|r| r % 3 != 1).collect()),
+                shard("a", "1/3", (0..40).filter(|r| r % 3 == 1).collect()),
+                shard("b", "2/3", vec![]),
+            ];
+            folder.merges_to(&paths, layout, &whole);
+        }
+    }
+
+    #[test]
+    fn one_shard_or_no_row() {
+        let folder = Folder::new();
+        for layout in layouts(3) {
+            let one = folder.write("one", layout, &metadata("1/1"), &rows(0..9, 3, 3));
+            folder.merges_to(&[one], layout, &rows(0..9, 3, 3));
+            let none = ["1/2", "2/2"].map(|i| folder.write(&i[..1], layout, &metadata(i), &RowBlock::new(3)));
+            folder.merges_to(&none, layout, &RowBlock::new(3));
+        }
+    }
+
+    #[test]
+    fn more_shards_than_open_files_in_every_order() {
+        let folder = Folder::new();
+        let layout = layouts(2).next().unwrap();
+        let of = 3 * OPEN as u64;
+        let whole = rows(0..of * 5, 11, 2);
+        for blocked in [false, true] {
+            let paths: Vec<PathBuf> = (0..of)
+                .map(|s| {
+                    let mine = |r: &u64| if blocked { r / 5 == s } else { r % of == s };
+                    let block = rows((0..of * 5).filter(mine), 11, 2);
+                    folder.write(&format!("s{s}"), layout, &metadata(&format!("{}/{of}", s + 1)), &block)
+                })
+                .collect();
+            folder.merges_to(&paths, layout, &whole);
+        }
+    }
+
+    #[test]
+    fn batches_end_anywhere() {
+        let folder = Folder::new();
+        let layout = layouts(3).next().unwrap();
+        let block = rows(0..30, 4, 3);
+        let paths = [0, 1].map(|s| {
+            let block = rows((0..30).filter(|r| r / 4 % 2 == s), 4, 3);
+            folder.write(&s.to_string(), layout, &metadata(&format!("{}/2", s + 1)), &block)
+        });
+        let Shards { mut shards, .. } = Shards::open(&paths).unwrap();
+        for batch_rows in [1, 2, 3, 5, 1000] {
+            for shard in &mut shards {
+                (shard.read, shard.at, shard.batch) = (0, 0, None);
+            }
+            let output = folder.path("out");
+            let mut sink = Box::new(ParquetSink::create(&output, layout, &[], Options::default()).unwrap());
+            let mut readers = Readers { open: Vec::new(), batch_rows };
+            let mut from = 0;
+            while from < 30 {
+                let (s, before) = ((from / 4 % 2) as usize, (from / 4 + 1) * 4);
+                assert!(shards[s].load(s, &mut readers).unwrap());
+                // Without an open reader it is found again by its row.
+                readers.close(s);
+                shards[s].copy(from, Some(before), s, &mut readers, &mut sink, 3).unwrap();
+                from = before;
+            }
+            sink.finish().unwrap();
+            let reader = ParquetRecordBatchReaderBuilder::try_new(File::open(&output).unwrap()).unwrap();
+            let batches: Vec<_> = reader.build().unwrap().map(|batch| batch.unwrap()).collect();
+            assert!(read_back(&batches, 3) == part(&block, 0, 120), "{batch_rows}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_one_job_is_refused() {
+        let folder = Folder::new();
+        let layout = layouts(2).next().unwrap();
+        let write = |name: &str, shard: &str, change: &[(&str, &str)], records: &[u64]| {
+            let mut metadata = metadata(shard);
+            for (key, value) in change {
+                let key = format!("mamba_seq.{key}");
+                metadata.retain(|(known, _)| *known != key);
+                if !value.is_empty() {
+                    metadata.push((key, (*value).to_owned()));
+                }
+            }
+            folder.write(name, layout, &metadata, &rows(records.iter().copied(), 2, 2))
+        };
+        let a = write("a", "1/3", &[], &[0, 1]);
+        let b = write("b", "2/3", &[], &[2]);
+        let c = write("c", "3/3", &[], &[3]);
+        folder.refuses(&[&a], &["shards 2/3, 3/3 are missing"]);
+        folder.refuses(&[&a, &c], &["shard 2/3 is missing"]);
+        let again = write("again", "2/3", &[], &[2]);
+        folder.refuses(&[&a, &b, &c, &again], &["b' and", "again' are both shard 2/3"]);
+        let other = write("other", "3/4", &[], &[3]);
+        folder.refuses(&[&a, &b, &other], &["a' is shard 1/3", "other' is shard 3/4"]);
+        let many = write("many", "7/1000", &[], &[3]);
+        folder.refuses(&[&many], &["1/1000, 2/1000", "10/1000, 11/1000 and 989 more are missing"]);
+
+        let other = write("other", "3/3", &[("window", "20")], &[3]);
+        folder.refuses(&[&a, &b, &other], &["mamba_seq.window is '10' in", "a' and '20' in", "other'"]);
+        let other = write("other", "3/3", &[("input", "y.fa")], &[3]);
+        folder.refuses(&[&a, &b, &other], &["mamba_seq.input is not there in", "and 'y.fa' in"]);
+        let other = write("other", "3/3", &[("version", "")], &[3]);
+        folder.refuses(&[&a, &b, &other], &["other' was not written by mamba-seq"]);
+        for shard in ["0/3", "4/3", "x", "1", "-1/3", "1/2/3"] {
+            let other = write("other", shard, &[], &[3]);
+            folder.refuses(&[&a, &b, &other], &[&format!("mamba_seq.shard is '{shard}'")]);
+        }
+        for layout in layouts(2).skip(1).chain(layouts(3)) {
+            let other = folder.write("other", layout, &metadata("3/3"), &rows([3], 2, layout.dim));
+            folder.refuses(&[&a, &b, &other], &["have different columns: embedding ", " against embedding "]);
+        }
+
+        let other = write("other", "3/3", &[], &[1, 4]);
+        folder.refuses(&[&a, &b, &other], &["record 1 (record_index) is in", "a'", "other'"]);
+        let other = write("other", "3/3", &[], &[4, 3]);
+        folder.refuses(&[&a, &b, &other], &["other': record 3 (record_index) comes after record 4"]);
+
+        let other = folder.path("other");
+        folder.refuses(&[&a, &folder.path("gone")], &["cannot open", "gone'"]);
+        folder.refuses(&[&a, &folder.0.path().to_owned()], &["cannot open"]);
+        fs::write(&other, ">x\nACGT\n").unwrap();
+        folder.refuses(&[&a, &other], &["other' is no complete Parquet file"]);
+        let bytes = fs::read(&a).unwrap();
+        fs::write(&other, &bytes[..bytes.len() - 5]).unwrap();
+        folder.refuses(&[&other], &["other' is no complete Parquet file"]);
+        folder.refuses(&[], &["no shard"]);
+        // And this works.
+        assert_eq!(Shards::open(&[c, a, b]).unwrap().merge(&folder.path("out"), "").unwrap().rows, 8);
+    }
+
+    #[test]
+    fn variable_lists_of_two_widths_are_refused() {
+        let folder = Folder::new();
+        let paths = [2, 3].map(|dim| {
+            let layout = layouts(dim).nth(1).unwrap();
+            let shard = format!("{}/2", dim - 1);
+            folder.write(&dim.to_string(), layout, &metadata(&shard), &rows([dim as u64], 2, dim))
+        });
+        folder.refuses(&[&paths[0], &paths[1]], &["3': its rows are not all 2 values wide"]);
+    }
+
+    #[test]
+    fn metadata_of_the_merged_file() {
+        let folder = Folder::new();
+        let layout = layouts(2).next().unwrap();
+        let paths = ["1/3", "2/3", "3/3"].map(|shard| {
+            let mut metadata = metadata(shard);
+            metadata[5].1 = if shard == "2/3" { "cuda:0" } else { "cpu" }.to_owned();
+            folder.write(&shard[..1], layout, &metadata, &RowBlock::new(2))
+        });
+        let shards = Shards::open(&paths).unwrap();
+        shards.merge(&folder.path("out"), "mamba-seq merge 1 2 3").unwrap();
+        let footer = Footer::read(&folder.path("out")).unwrap();
+        assert_eq!(footer.get("device"), Some("cpu, cuda:0"));
+        assert_eq!(footer.get("model"), Some("tiny"));
+        assert_eq!(footer.get("shard"), Some("1/1"));
+        assert_eq!(footer.get("command"), Some("mamba-seq merge 1 2 3"));
+        assert_eq!(footer.metadata.len(), 7);
+    }
+}
