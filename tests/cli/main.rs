@@ -12,3 +12,4 @@ mod help;
 mod merge;
 mod models;
 mod select;
+mod table;

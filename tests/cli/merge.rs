@@ -108,6 +108,40 @@ fn shards_joined_are_the_whole() {
 }
 
 #[test]
+fn shards_of_the_program() {
+    let job = Job::new(&[]);
+    let model = golden_model("d29-n4-k2-e1");
+    for n in [2, 5, 9] {
+        let names: Vec<String> = (1..=n).map(|i| format!("x.embeddings.{i}-of-{n}.parquet")).collect();
+        for i in 1..=n {
+            // The default output name holds the number; of nine shards two get no record.
+            let shard = format!("{i}/{n}");
+            let ran = mamba_seq(
+                job.folder.path(),
+                &[
+                    "embed",
+                    "x.fa",
+                    "-q",
+                    "--model",
+                    &model,
+                    "--shard",
+                    &shard,
+                    "--chunk",
+                    &(100 * i).to_string(),
+                ],
+            );
+            assert_eq!(ran.code, 0, "{}", ran.stderr);
+        }
+        let mut args: Vec<&str> = names.iter().rev().map(String::as_str).collect();
+        args.extend(["-o", "out.parquet"]);
+        let ran = job.merge(&args);
+        assert_eq!((ran.code, ran.stderr), (0, format!("out.parquet: 28 rows from {n} shards\n")));
+        assert!(rows(&job.path("out.parquet")) == rows(&job.path("whole.parquet")));
+        assert_eq!(metadata(&job.path("out.parquet"))["chunk"].split(", ").count(), n);
+    }
+}
+
+#[test]
 fn a_whole_job_is_one_shard_and_quiet_is_quiet() {
     let job = Job::new(&[]);
     let ran = job.merge(&["-q", "whole.parquet", "-o", "out.parquet"]);
@@ -127,13 +161,14 @@ fn shards_that_are_missing_doubled_or_foreign() {
     job.shard("again", "2/3", &[2]);
     job.shard("foreign", "2/4", &[2]);
     job.shard("overlap", "2/3", &[1]);
-    job.shard("unsorted", "2/3", &[6, 2]);
+    job.shard("unsorted", "2/3", &[2, 0]);
     job.refused(&["b"], 1, &["shards 1/3, 3/3 are missing"]);
     job.refused(&["a", "c"], 1, &["shard 2/3 is missing"]);
     job.refused(&["a", "b", "again", "c"], 1, &["'b' and 'again' are both shard 2/3"]);
     job.refused(&["a", "foreign", "c"], 1, &["'a' is shard 1/3 and 'foreign' is shard 2/4"]);
     job.refused(&["a", "overlap", "c"], 1, &["record 1 (record_index) is in 'a' and in 'overlap'"]);
-    job.refused(&["a", "unsorted", "c"], 1, &["'unsorted': record 2 (record_index) comes after record 6"]);
+    job.shard("a1", "1/3", &[1]);
+    job.refused(&["a1", "unsorted", "c"], 1, &["'unsorted': record 0 (record_index) comes after record 2"]);
     for key in ["version", "model_sha256", "window", "pool", "layer", "context"] {
         let mut pairs = job.pairs.clone();
         for pair in &mut pairs {
@@ -176,7 +211,8 @@ fn files_and_folders() {
     );
     // Damage that the footer does not tell.
     let mut damaged = whole.clone();
-    damaged[200..2000].fill(0x55);
+    let (end, footer) = (whole.len() - 8, whole[whole.len() - 8..][..4].try_into().unwrap());
+    damaged[4..end - u32::from_le_bytes(footer) as usize].fill(0x55);
     std::fs::write(job.path("damaged"), damaged).unwrap();
     job.refused(&["damaged"], 1, &["'damaged' cannot be read: "]);
 

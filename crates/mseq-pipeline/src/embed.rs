@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 use mseq_core::{Item, RowBlock};
 use mseq_engine::{Engine, EngineConfig, Runner};
 use mseq_sink::{EmbedLayout, Report};
-use mseq_source::SequenceSource;
 use tokio::runtime::{Builder, Handle};
 use tokio::task::JoinHandle;
 
 use crate::checkpoint::{Checkpoint, Digest};
+use crate::input::Input;
 use crate::output::{Output, Writing};
 use crate::stats::{Counters, Summary, Tally};
 use crate::wire::{Closed, Receiver, Sender, Stop, queue};
@@ -18,7 +18,7 @@ use crate::{Error, Result, Signal};
 /// A checked embedding job: everything opened that can fail before the first base is read.
 pub struct EmbedJob {
     /// The input, after the items of `first`.
-    pub source: SequenceSource,
+    pub source: Input,
     /// Items that were read ahead, to learn what the input is.
     pub first: Vec<Item>,
     /// The model on its device.
@@ -170,7 +170,7 @@ async fn join(
 
 /// Source stage. On an error the engine must not take the input for complete, so `stop` is set
 /// before the queue closes.
-fn read(first: Vec<Item>, source: &mut SequenceSource, items: &Sender<Item>, shared: &Shared) -> Result<()> {
+fn read(first: Vec<Item>, source: &mut Input, items: &Sender<Item>, shared: &Shared) -> Result<()> {
     let mut first = first.into_iter();
     let mut next = || -> Result<bool> {
         let item = match first.next() {

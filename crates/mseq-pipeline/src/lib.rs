@@ -11,6 +11,7 @@
 mod checkpoint;
 mod embed;
 mod error;
+mod input;
 mod output;
 mod stats;
 mod wire;
@@ -18,5 +19,6 @@ mod wire;
 pub use checkpoint::Digest;
 pub use embed::{EmbedJob, embed, has_checkpoint};
 pub use error::{Error, Result, Signal};
+pub use input::Input;
 pub use output::Output;
 pub use stats::{Counters, Summary, Tally, UnknownIn};

@@ -14,7 +14,7 @@ use crate::log::rows_of;
 use crate::{EmbedLayout, Error, Options, ParquetSink, Report, Result, Sink};
 
 /// Metadata that must be equal in all shards, because each of it changes rows.
-const SAME: [&str; 12] = [
+const SAME: [&str; 14] = [
     "version",
     "model_sha256",
     "modality",
@@ -26,6 +26,9 @@ const SAME: [&str; 12] = [
     "overlap",
     "strand",
     "dtype",
+    "on_bad_record",
+    // Counted over the whole input by every shard.
+    "skipped_records",
     "input",
 ];
 /// Metadata that may differ; the merged file names each value once.
@@ -737,5 +740,20 @@ mod tests {
         assert_eq!(footer.get("shard"), Some("1/1"));
         assert_eq!(footer.get("command"), Some("mamba-seq merge 1 2 3"));
         assert_eq!(footer.metadata.len(), 7);
+    }
+
+    #[test]
+    #[ignore]
+    fn tmp_thousand() {
+        let (n, dim): (u64, usize) = (std::env::var("NSH").unwrap().parse().unwrap(), 32);
+        let layout = layouts(dim).next().unwrap();
+        for s in 0..n {
+            let path = PathBuf::from(format!("/tmp/sh/{s}.parquet"));
+            let mut sink = Box::new(
+                ParquetSink::create(&path, layout, &metadata(&format!("{}/{n}", s + 1)), Options::for_layout(&layout)).unwrap(),
+            );
+            sink.write(&rows((0..2000).map(|k| k * n + s), 3, dim)).unwrap();
+            sink.finish().unwrap();
+        }
     }
 }

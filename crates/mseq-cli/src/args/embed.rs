@@ -7,15 +7,15 @@ use clap::{Args, ValueEnum};
 use mseq_core::{DeviceSpec, EmbeddingDType, Layer, ListType, Pool, SequenceFormat, WindowLength, Windows};
 use mseq_engine::Context;
 use mseq_pipeline::Output;
-use mseq_source::InputSet;
 
-use super::{NotBuiltOptions, ProgressMode};
+use super::{InputPlan, NotBuiltOptions, ProgressMode};
 use crate::Failure;
 
 #[derive(Debug, Args)]
 #[command(args_override_self = true)]
 pub(crate) struct EmbedArgs {
-    /// FASTA or FASTQ, plain or gzip: files, directories, globs, or - for standard input
+    /// FASTA, FASTQ, or a table (CSV, TSV, Parquet), plain or gzip: files, directories, globs, or -
+    /// for standard input
     #[arg(required = true, value_name = "INPUT")]
     pub(crate) inputs: Vec<String>,
 
@@ -84,6 +84,14 @@ pub(crate) struct EmbedArgs {
     /// Tokens an engine step [default: by the model's size]; never changes a row
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=16_777_216))]
     pub(crate) chunk: Option<u64>,
+
+    /// Column of a table that holds the sequences [default: sequence, else seq]
+    #[arg(long, value_name = "COL")]
+    sequence_column: Option<String>,
+
+    /// Column of a table that holds the record ids [default: the 0-based row number]
+    #[arg(long, value_name = "COL")]
+    id_column: Option<String>,
 
     /// Go into sub-directories
     #[arg(long)]
@@ -179,7 +187,7 @@ enum DTypeArg {
 /// `embed`, checked as far as the command line alone allows.
 #[derive(Debug)]
 pub(crate) struct EmbedPlan {
-    pub(crate) inputs: InputSet,
+    pub(crate) inputs: InputPlan,
     pub(crate) output: Output,
     pub(crate) pool: Pool,
     window: Option<WindowLength>,
@@ -237,7 +245,7 @@ impl EmbedPlan {
             (say(w.length()), say(w.stride()))
         };
         let (fasta, fastq) = (text(SequenceFormat::Fasta), text(SequenceFormat::Fastq));
-        if self.inputs.inputs.len() > 1 && fasta != fastq {
+        if self.inputs.names().len() > 1 && first == SequenceFormat::Fasta && fasta != fastq {
             let both = |a: String, b: String| format!("{a} (FASTA), {b} (FASTQ)");
             return (both(fasta.0, fastq.0), both(fasta.1, fastq.1));
         }
@@ -275,8 +283,9 @@ impl EmbedArgs {
                 "--resume needs an output file; a stream can't be gone on with".into(),
             ));
         }
-        let inputs = InputSet::resolve(&self.inputs, self.recursive)?;
-        if inputs.inputs.iter().any(|i| i.path().is_none()) {
+        let columns = (self.sequence_column.as_ref(), self.id_column.as_ref());
+        let inputs = InputPlan::resolve(&self.inputs, self.recursive, columns)?;
+        if inputs.has_stdin() {
             let counts = [
                 (self.shard.is_some(), "--shard"),
                 (self.on_bad_record == OnBadRecord::Skip, "--on-bad-record skip"),
@@ -313,15 +322,14 @@ impl EmbedArgs {
         })
     }
 
-    fn resolve_output(&self, inputs: &InputSet) -> Result<Output, Failure> {
+    fn resolve_output(&self, inputs: &InputPlan) -> Result<Output, Failure> {
+        let paths = inputs.paths();
         let path = match &self.output {
             Some(path) if path.as_os_str() == "-" => return Ok(Output::Stdout),
             Some(path) => path.clone(),
-            None => match inputs.inputs.as_slice() {
-                [one] if one.path().is_some() => {
-                    default_output(one.path().unwrap_or(Path::new("stdin")), self.shard)
-                }
-                [_] => {
+            None => match paths.as_slice() {
+                [Some(one)] => default_output(one, self.shard),
+                [None] => {
                     return Err(Failure::Usage(
                         "standard input needs -o PATH, or -o - for an Arrow stream".into(),
                     ));
@@ -334,12 +342,12 @@ impl EmbedArgs {
                 }
             },
         };
-        let same =
-            |input: &Path| matches!((input.canonicalize(), path.canonicalize()), (Ok(a), Ok(b)) if a == b);
-        if let Some(input) = inputs.inputs.iter().find(|i| i.path().is_some_and(same)) {
+        let same = |input: &&PathBuf| matches!((input.canonicalize(), path.canonicalize()), (Ok(a), Ok(b)) if a == b);
+        if let Some(input) = paths.iter().flatten().find(same) {
             return Err(Failure::Usage(format!(
-                "the output {} is the input {input}; choose another -o",
-                path.display()
+                "the output {} is the input {}; choose another -o",
+                path.display(),
+                input.display()
             )));
         }
         mseq_sink::check_output(&path)?;
@@ -349,7 +357,9 @@ impl EmbedArgs {
 
 /// `dir/genome.fa.gz` gives `genome.embeddings.parquet` in the current folder.
 fn default_output(input: &Path, shard: Option<Shard>) -> PathBuf {
-    const SEQUENCE: [&str; 10] = ["fa", "fasta", "fna", "ffn", "frn", "fas", "mfa", "fq", "fastq", "txt"];
+    const SEQUENCE: [&str; 13] = [
+        "fa", "fasta", "fna", "ffn", "frn", "fas", "mfa", "fq", "fastq", "txt", "csv", "tsv", "parquet",
+    ];
     let name = input.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
     let strip = |name: &str, endings: &[&str]| {
         let (stem, ending) = name.rsplit_once('.')?;

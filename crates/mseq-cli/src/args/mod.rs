@@ -1,6 +1,7 @@
 //! What clap sees; each command's `resolve` turns it into a checked configuration.
 
 mod embed;
+mod inputs;
 mod merge;
 mod models;
 mod not_built;
@@ -8,6 +9,7 @@ mod not_built;
 use clap::{Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
+pub(crate) use inputs::InputPlan;
 pub(crate) use embed::{EmbedArgs, EmbedPlan, OnBadRecord, Shard};
 pub(crate) use merge::MergeArgs;
 pub(crate) use models::ModelsCommand;

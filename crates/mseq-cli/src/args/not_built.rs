@@ -25,10 +25,6 @@ pub(crate) struct NotBuiltOptions {
     #[arg(long, hide = true)]
     add_special_tokens: bool,
     #[arg(long, hide = true)]
-    sequence_column: Option<String>,
-    #[arg(long, hide = true)]
-    id_column: Option<String>,
-    #[arg(long, hide = true)]
     keep: Option<String>,
     #[arg(long, hide = true)]
     head: Option<String>,
@@ -51,8 +47,6 @@ impl NotBuiltOptions {
             ("--combine-strands", self.combine_strands.is_some()),
             ("--memory-limit", self.memory_limit.is_some()),
             ("--add-special-tokens", self.add_special_tokens),
-            ("--sequence-column", self.sequence_column.is_some()),
-            ("--id-column", self.id_column.is_some()),
             ("--keep", self.keep.is_some()),
             ("--head", self.head.is_some()),
             ("--mask-stride", self.mask_stride.is_some()),

@@ -6,7 +6,7 @@ use mseq_engine::{EngineConfig, default_chunk, open};
 use mseq_model::Checkpoint;
 use mseq_pipeline::{Counters, EmbedJob, Output, Summary};
 use mseq_sink::EmbedLayout;
-use mseq_source::{DnaTokenizer, SequenceSource};
+use mseq_source::DnaTokenizer;
 
 use super::select::Selection;
 use super::{model_files, plan};
@@ -33,13 +33,13 @@ pub(crate) fn run(args: &EmbedArgs, quiet: bool, verbose: bool, line: &[OsString
     let tokenizer = DnaTokenizer::new(&tokens.letters, tokens.unknown);
     let bytes_total = plan.inputs.bytes();
     let selection = Selection::new(args, &plan.inputs, &tokenizer, quiet)?;
-    let mut source = selection.apply(SequenceSource::open(plan.inputs.clone(), tokenizer, BLOCK)?);
+    let mut source = plan.inputs.open(tokenizer, BLOCK, selection.filter())?;
     // The first record tells what the input is, and a file that is no sequence fails here.
     let first = source.next()?;
     let format = match &first {
         Some(Item::Begin(head)) => head.format,
         // A shard without a record says of the input what the others say.
-        _ => plan::first_format(&plan)?,
+        _ => plan.inputs.first_format()?,
     };
     if config.pool == mseq_core::Pool::None {
         plan::check_size(args, &plan, checkpoint.shape.d_model, quiet)?;
@@ -109,8 +109,8 @@ fn notes(plan: &EmbedPlan, checkpoint: &Checkpoint, device: &str) {
     for note in &checkpoint.notes {
         say::note(note);
     }
-    if plan.inputs.skipped > 0 {
-        say::note(&format!("{} skipped: not FASTA or FASTQ", say::count(plan.inputs.skipped as u64, "file")));
+    if plan.inputs.skipped() > 0 {
+        say::note(&format!("{} skipped: not FASTA or FASTQ", say::count(plan.inputs.skipped() as u64, "file")));
     }
     if let (Some(length), None) = (checkpoint.tokens.model_max_length, plan.context_is_given().then_some(()))
     {
@@ -153,8 +153,7 @@ fn digest(plan: &EmbedPlan, metadata: &[(String, String)]) -> mseq_pipeline::Dig
             Some((key.to_owned(), value.clone()))
         })
         .collect();
-    let names: Vec<String> = plan.inputs.inputs.iter().map(ToString::to_string).collect();
-    digest.insert("input".into(), names.join(" "));
+    digest.insert("input".into(), plan.inputs.names().join(" "));
     digest.insert("embedding-dtype".into(), format!("{:?}", plan.embedding_dtype).to_lowercase());
     digest.insert("list-type".into(), format!("{:?}", plan.list_type).to_lowercase());
     digest

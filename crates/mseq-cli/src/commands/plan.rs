@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use mseq_core::{Pool, RecordHead, SequenceFormat};
+use mseq_core::Pool;
 use mseq_engine::{BatchOutput, ChunkBatch, EngineConfig, open};
 use mseq_model::Checkpoint;
 use mseq_model::arch::Mamba;
@@ -20,11 +20,7 @@ const LARGE: u64 = 100_000_000_000;
 const KEY_BYTES: u64 = 4;
 
 fn counts(plan: &EmbedPlan) -> Result<Counts, Failure> {
-    Ok(mseq_source::count(&plan.inputs)?)
-}
-
-fn has_stdin(plan: &EmbedPlan) -> bool {
-    plan.inputs.inputs.iter().any(|i| i.path().is_none())
+    plan.inputs.count()
 }
 
 fn value_bytes(plan: &EmbedPlan) -> u64 {
@@ -37,7 +33,7 @@ fn value_bytes(plan: &EmbedPlan) -> u64 {
 /// Says how large a file of one row a token becomes, and refuses beyond 100 GB without `--yes`.
 pub(super) fn check_size(args: &EmbedArgs, plan: &EmbedPlan, dim: usize, quiet: bool) -> Result<(), Failure> {
     let each = dim as u64 * value_bytes(plan) + KEY_BYTES;
-    if has_stdin(plan) {
+    if plan.inputs.has_stdin() {
         if !quiet {
             say::note(&format!(
                 "--pool none: one row a token, about {} a million tokens",
@@ -68,14 +64,14 @@ pub(super) fn dry_run(
     checkpoint: &Checkpoint,
     config: &EngineConfig,
 ) -> Result<(), Failure> {
-    if has_stdin(plan) {
+    if plan.inputs.has_stdin() {
         return Err(Failure::Usage(
             "--dry-run reads the input to count it, and standard input can't be read twice; give a file"
                 .into(),
         ));
     }
     let counts = counts(plan)?;
-    let windows = plan.windows(first_format(plan)?);
+    let windows = plan.windows(plan.inputs.first_format()?);
     let rows: u64 = match plan.pool {
         Pool::None => counts.bases,
         _ => counts.lengths.iter().map(|&bases| windows.count(bases)).sum(),
@@ -113,15 +109,6 @@ pub(super) fn dry_run(
         say::seconds(counts.bases as f64 / rate),
         say::grouped(rate as u64),
     ))
-}
-
-pub(super) fn first_format(plan: &EmbedPlan) -> Result<SequenceFormat, Failure> {
-    let tokenizer = mseq_source::DnaTokenizer::caduceus();
-    let mut source = mseq_source::SequenceSource::open(plan.inputs.clone(), tokenizer, 1)?;
-    match source.next()? {
-        Some(mseq_core::Item::Begin(RecordHead { format, .. })) => Ok(format),
-        _ => Ok(SequenceFormat::Fasta),
-    }
 }
 
 /// Tokens a second of this machine on this model: a warm step, then steps for half a second.

@@ -4,9 +4,9 @@ use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap};
 
 use mseq_core::Item;
-use mseq_source::{DnaTokenizer, InputSet, RecordFilter, SequenceSource};
+use mseq_source::{DnaTokenizer, RecordFilter};
 
-use crate::args::{EmbedArgs, OnBadRecord, Shard};
+use crate::args::{EmbedArgs, InputPlan, OnBadRecord, Shard};
 use crate::{Failure, say};
 
 /// Bad records listed one by one.
@@ -28,7 +28,7 @@ impl Selection {
     /// What reading finds, unless bad records are skipped.
     pub(super) fn new(
         args: &EmbedArgs,
-        inputs: &InputSet,
+        inputs: &InputPlan,
         tokenizer: &DnaTokenizer,
         quiet: bool,
     ) -> Result<Self, Failure> {
@@ -39,7 +39,7 @@ impl Selection {
         let lengths = if skip {
             good_records(inputs, tokenizer, quiet)?
         } else {
-            let counts = mseq_source::count(inputs)?;
+            let counts = inputs.count()?;
             counts.lengths.into_iter().map(Some).collect()
         };
         let bad = lengths.iter().filter(|l| l.is_none()).count() as u64;
@@ -47,22 +47,19 @@ impl Selection {
         Ok(Self { wanted: Some(wanted), bad })
     }
 
-    /// The source, less the records that are not wanted.
-    pub(super) fn apply(&self, source: SequenceSource) -> SequenceSource {
-        match &self.wanted {
-            Some(wanted) => source.with_filter(RecordFilter::indices(wanted.clone())),
-            None => source,
-        }
+    /// Leaves the records out that are not wanted.
+    pub(super) fn filter(&self) -> Option<RecordFilter> {
+        self.wanted.clone().map(RecordFilter::indices)
     }
 }
 
 /// Length of each record, `None` for one with an illegal byte, which is named.
 fn good_records(
-    inputs: &InputSet,
+    inputs: &InputPlan,
     tokenizer: &DnaTokenizer,
     quiet: bool,
 ) -> Result<Vec<Option<u64>>, Failure> {
-    let mut source = SequenceSource::open(inputs.clone(), tokenizer.clone(), 1 << 16)?;
+    let mut source = inputs.open(tokenizer.clone(), 1 << 16, None)?;
     let mut lengths: Vec<Option<u64>> = Vec::new();
     let mut bad = 0;
     loop {

@@ -1,0 +1,154 @@
+use std::path::{Path, PathBuf};
+
+use mseq_core::{Item, RecordHead, SequenceFormat};
+use mseq_pipeline::Input;
+use mseq_source::{
+    Counts, DnaTokenizer, InputSet, RecordFilter, SequenceSource, TABLE_FORMAT, TableOptions, TableSource,
+    table_format,
+};
+
+use crate::Failure;
+
+/// The input of a run, resolved and not yet read: it may be opened more than once.
+#[derive(Debug)]
+pub(crate) enum InputPlan {
+    Sequences(InputSet),
+    Table { names: Vec<String>, sequence_column: Option<String>, id_column: Option<String>, scratch: PathBuf },
+}
+
+impl InputPlan {
+    /// Finds out what the arguments name.
+    ///
+    /// # Errors
+    /// When nothing is there, or tables and sequence files are mixed.
+    pub(crate) fn resolve(
+        args: &[String],
+        recursive: bool,
+        columns: (Option<&String>, Option<&String>),
+    ) -> Result<Self, Failure> {
+        let is_table = |arg: &String| {
+            let path = Path::new(arg);
+            Ok::<bool, Failure>(path.exists() && table_format(path)?.is_some())
+        };
+        let mut tables = 0;
+        for arg in args {
+            tables += usize::from(is_table(arg)?);
+        }
+        match tables {
+            0 if columns.0.is_some() || columns.1.is_some() => Err(Failure::Usage(
+                "--sequence-column and --id-column are for tables (CSV, TSV, Parquet), and no input is one".into(),
+            )),
+            0 => Ok(Self::Sequences(InputSet::resolve(args, recursive)?)),
+            n if n < args.len() => {
+                Err(Failure::Usage("tables and sequence files in one run; run them one after the other".into()))
+            }
+            _ => Ok(Self::Table {
+                names: args.to_vec(),
+                sequence_column: columns.0.cloned(),
+                id_column: columns.1.cloned(),
+                scratch: std::env::temp_dir(),
+            }),
+        }
+    }
+
+    /// The inputs as the user named them.
+    pub(crate) fn names(&self) -> Vec<String> {
+        match self {
+            Self::Sequences(set) => set.inputs.iter().map(ToString::to_string).collect(),
+            Self::Table { names, .. } => names.clone(),
+        }
+    }
+
+    /// Their paths; `None` is standard input.
+    pub(crate) fn paths(&self) -> Vec<Option<PathBuf>> {
+        match self {
+            Self::Sequences(set) => set.inputs.iter().map(|i| i.path().map(Path::to_owned)).collect(),
+            Self::Table { names, .. } => names.iter().map(|n| Some(n.into())).collect(),
+        }
+    }
+
+    pub(crate) fn has_stdin(&self) -> bool {
+        self.paths().contains(&None)
+    }
+
+    /// Bytes of all files, where that says something about progress.
+    pub(crate) fn bytes(&self) -> Option<u64> {
+        match self {
+            Self::Sequences(set) => set.bytes(),
+            Self::Table { .. } => None,
+        }
+    }
+
+    /// Files of a folder that were passed over.
+    pub(crate) fn skipped(&self) -> usize {
+        match self {
+            Self::Sequences(set) => set.skipped,
+            Self::Table { .. } => 0,
+        }
+    }
+
+    fn table(&self, tokenizer: DnaTokenizer, block: usize) -> Result<Option<TableSource>, Failure> {
+        let Self::Table { names, sequence_column, id_column, scratch } = self else { return Ok(None) };
+        let options = TableOptions {
+            sequence_column: sequence_column.clone(),
+            id_column: id_column.clone(),
+            keep: Vec::new(),
+            scratch_folder: scratch.clone(),
+        };
+        Ok(Some(TableSource::open(names, options, tokenizer, block)?))
+    }
+
+    /// The input at its start, less what `filter` leaves out.
+    ///
+    /// # Errors
+    /// When a file can't be opened.
+    pub(crate) fn open(
+        &self,
+        tokenizer: DnaTokenizer,
+        block: usize,
+        filter: Option<RecordFilter>,
+    ) -> Result<Input, Failure> {
+        if let Self::Sequences(set) = self {
+            let source = SequenceSource::open(set.clone(), tokenizer, block)?;
+            return Ok(Input::Sequences(Box::new(match filter {
+                Some(filter) => source.with_filter(filter),
+                None => source,
+            })));
+        }
+        match self.table(tokenizer, block)? {
+            Some(table) => Ok(Input::Table(Box::new(match filter {
+                Some(filter) => table.with_filter(filter),
+                None => table,
+            }))),
+            None => Err(Failure::Run("internal: neither sequences nor tables".into())),
+        }
+    }
+
+    /// Records and bases, by a pass over the input.
+    ///
+    /// # Errors
+    /// What reading finds.
+    pub(crate) fn count(&self) -> Result<Counts, Failure> {
+        match self {
+            Self::Sequences(set) => Ok(mseq_source::count(set)?),
+            Self::Table { .. } => match self.table(DnaTokenizer::caduceus(), 1 << 16)? {
+                Some(table) => Ok(table.count()?),
+                None => Ok(Counts::default()),
+            },
+        }
+    }
+
+    /// The format of the first record.
+    ///
+    /// # Errors
+    /// What reading it finds.
+    pub(crate) fn first_format(&self) -> Result<SequenceFormat, Failure> {
+        if matches!(self, Self::Table { .. }) {
+            return Ok(TABLE_FORMAT);
+        }
+        match self.open(DnaTokenizer::caduceus(), 1, None)?.next()? {
+            Some(Item::Begin(RecordHead { format, .. })) => Ok(format),
+            _ => Ok(SequenceFormat::Fasta),
+        }
+    }
+}

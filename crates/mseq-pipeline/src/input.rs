@@ -1,0 +1,40 @@
+use mseq_core::Item;
+use mseq_source::{Error, SequenceSource, TableSource};
+
+/// Where records come from.
+pub enum Input {
+    /// FASTA and FASTQ.
+    Sequences(Box<SequenceSource>),
+    /// CSV, TSV and Parquet: a record a row.
+    Table(Box<TableSource>),
+}
+
+impl Input {
+    /// The next step of the stream, `None` at its end.
+    ///
+    /// # Errors
+    /// What reading finds.
+    #[expect(clippy::should_implement_trait, reason = "an iterator of Result<Option> reads worse")]
+    pub fn next(&mut self) -> Result<Option<Item>, Error> {
+        match self {
+            Self::Sequences(source) => source.next(),
+            Self::Table(table) => table.next(),
+        }
+    }
+
+    /// Bases given so far.
+    pub(crate) fn bases_read(&self) -> u64 {
+        match self {
+            Self::Sequences(source) => source.bases_read(),
+            Self::Table(table) => table.bases_read(),
+        }
+    }
+
+    /// Bytes read so far, as stored; 0 for a table, which does not count them.
+    pub(crate) fn bytes_done(&self) -> u64 {
+        match self {
+            Self::Sequences(source) => source.bytes_done(),
+            Self::Table(_) => 0,
+        }
+    }
+}
