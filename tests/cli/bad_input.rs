@@ -121,6 +121,7 @@ fn usage() {
         (&["--window", "record", "--stride", "5"], "--stride"),
         (&["--context", "0"], "--context"),
         (&["--chunk", "0"], "--chunk"),
+        (&["--memory-limit", "12X"], "--memory-limit"),
         (&["--threads", "0"], "--threads"),
         (&["-o", "x"], "is the input"),
         (&["--window", "1000000000", "--stride", "1"], "--stride"),
@@ -148,7 +149,7 @@ fn usage() {
     // Defaults of options that are not built yet are no request for them.
     refused(b"", &["--strand", "forward", "--shard", "1/1", "--on-bad-record", "fail"], 1, &["x: "]);
     let folder = tempfile::tempdir().unwrap();
-    for command in ["score", "classify", "enhance", "head", "variants", "generate", "run", "bench", "report"]
+    for command in ["score", "classify", "enhance", "head", "variants", "generate", "bench", "report"]
     {
         let ran = mamba_seq(folder.path(), &[command, "x", "--any", "thing"]);
         check(&ran.stderr, ran.code, 2, &[command, "not built yet"]);

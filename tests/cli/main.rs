@@ -11,5 +11,6 @@ mod formats;
 mod help;
 mod merge;
 mod models;
+mod pipelines;
 mod select;
 mod table;

@@ -741,19 +741,4 @@ mod tests {
         assert_eq!(footer.get("command"), Some("mamba-seq merge 1 2 3"));
         assert_eq!(footer.metadata.len(), 7);
     }
-
-    #[test]
-    #[ignore]
-    fn tmp_thousand() {
-        let (n, dim): (u64, usize) = (std::env::var("NSH").unwrap().parse().unwrap(), 32);
-        let layout = layouts(dim).next().unwrap();
-        for s in 0..n {
-            let path = PathBuf::from(format!("/tmp/sh/{s}.parquet"));
-            let mut sink = Box::new(
-                ParquetSink::create(&path, layout, &metadata(&format!("{}/{n}", s + 1)), Options::for_layout(&layout)).unwrap(),
-            );
-            sink.write(&rows((0..2000).map(|k| k * n + s), 3, dim)).unwrap();
-            sink.finish().unwrap();
-        }
-    }
 }

@@ -8,7 +8,7 @@ use mseq_core::{DeviceSpec, EmbeddingDType, Layer, ListType, Pool, SequenceForma
 use mseq_engine::Context;
 use mseq_pipeline::Output;
 
-use super::{InputPlan, NotBuiltOptions, ProgressMode};
+use super::{InputPlan, MemorySize, NotBuiltOptions, ProgressMode};
 use crate::Failure;
 
 #[derive(Debug, Args)]
@@ -84,6 +84,10 @@ pub(crate) struct EmbedArgs {
     /// Tokens an engine step [default: by the model's size]; never changes a row
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=16_777_216))]
     pub(crate) chunk: Option<u64>,
+
+    /// Bytes of buffers beyond the weights
+    #[arg(long, value_name = "SIZE", default_value = "128MiB")]
+    pub(crate) memory_limit: MemorySize,
 
     /// Column of a table that holds the sequences [default: sequence, else seq]
     #[arg(long, value_name = "COL")]

@@ -4,12 +4,16 @@ mod embed;
 mod inputs;
 mod merge;
 mod models;
+mod memory;
 mod not_built;
+mod run;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 pub(crate) use inputs::InputPlan;
+pub(crate) use memory::MemorySize;
+pub(crate) use run::RunArgs;
 pub(crate) use embed::{EmbedArgs, EmbedPlan, OnBadRecord, Shard};
 pub(crate) use merge::MergeArgs;
 pub(crate) use models::ModelsCommand;
@@ -46,6 +50,8 @@ pub(crate) enum Command {
     /// Built-in models and model directories
     #[command(subcommand)]
     Models(ModelsCommand),
+    /// A saved job with all its options
+    Run(RunArgs),
     /// What this machine offers, and what is missing
     Doctor {
         /// Compare every op of a GPU with the CPU
@@ -77,9 +83,6 @@ pub(crate) enum Command {
     /// Not built yet: sample continuations
     #[command(hide = true)]
     Generate(Anything),
-    /// Not built yet: a saved job
-    #[command(hide = true)]
-    Run(Anything),
     /// Not built yet: tokens a second of this machine
     #[command(hide = true)]
     Bench(Anything),

@@ -21,8 +21,6 @@ pub(crate) struct NotBuiltOptions {
     #[arg(long, hide = true)]
     combine_strands: Option<String>,
     #[arg(long, hide = true)]
-    memory_limit: Option<String>,
-    #[arg(long, hide = true)]
     add_special_tokens: bool,
     #[arg(long, hide = true)]
     keep: Option<String>,
@@ -45,7 +43,6 @@ impl NotBuiltOptions {
             ("--regions", self.regions.is_some()),
             ("--strand", given(&self.strand, "forward")),
             ("--combine-strands", self.combine_strands.is_some()),
-            ("--memory-limit", self.memory_limit.is_some()),
             ("--add-special-tokens", self.add_special_tokens),
             ("--keep", self.keep.is_some()),
             ("--head", self.head.is_some()),

@@ -2,12 +2,13 @@ use std::ffi::OsString;
 use std::sync::Arc;
 
 use mseq_core::{Item, SequenceFormat};
-use mseq_engine::{EngineConfig, default_chunk, open};
+use mseq_engine::{EngineConfig, open};
 use mseq_model::Checkpoint;
 use mseq_pipeline::{Counters, EmbedJob, Output, Summary};
 use mseq_sink::EmbedLayout;
 use mseq_source::DnaTokenizer;
 
+use super::budget::Budget;
 use super::select::Selection;
 use super::{model_files, plan};
 use crate::args::{EmbedArgs, EmbedPlan, OnBadRecord};
@@ -16,17 +17,17 @@ use crate::{Failure, say};
 
 /// Bases a block of the source holds.
 const BLOCK: usize = 64 << 10;
-/// Bytes that may wait between two stages.
-pub(super) const QUEUE_BYTES: usize = 4 << 20;
 
 /// `mamba-seq embed`.
 pub(crate) fn run(args: &EmbedArgs, quiet: bool, verbose: bool, line: &[OsString]) -> Result<(), Failure> {
     let plan = args.resolve()?;
     let checkpoint = Checkpoint::open(model_files(&args.model)?)?;
     let tokens = &checkpoint.tokens;
-    let config = engine_config(args, &plan, &checkpoint)?;
+    let mut config = engine_config(args, &plan, &checkpoint)?;
+    let budget = Budget::new(args.memory_limit.0, args.chunk.map(|n| n as usize), &checkpoint.shape, &config)?;
+    config.chunk = budget.chunk;
     if args.dry_run {
-        return plan::dry_run(args, &plan, &checkpoint, &config);
+        return plan::dry_run(args, &plan, &checkpoint, &config, budget);
     }
     let opened = open(&args.device, plan.threads, &checkpoint, &config)?;
 
@@ -73,7 +74,7 @@ pub(crate) fn run(args: &EmbedArgs, quiet: bool, verbose: bool, line: &[OsString
         output: plan.output.clone(),
         layout,
         metadata,
-        queue_bytes: QUEUE_BYTES,
+        queue_bytes: budget.queue_bytes,
         digest,
         resume: args.resume,
     };
@@ -98,7 +99,8 @@ fn engine_config(
         layer: args.layer,
         fasta_windows: plan.windows(mseq_core::SequenceFormat::Fasta),
         fastq_windows: plan.windows(mseq_core::SequenceFormat::Fastq),
-        chunk: args.chunk.map_or_else(|| default_chunk(&checkpoint.shape), |n| n as usize),
+        // The budget decides.
+        chunk: 1,
         context: plan.context(checkpoint.tokens.context)?,
     })
 }

@@ -1,5 +1,6 @@
 //! One file a command.
 
+mod budget;
 mod doctor;
 mod embed;
 mod merge;
@@ -10,7 +11,7 @@ mod select;
 use std::ffi::OsString;
 use std::path::Path;
 
-use clap::CommandFactory;
+use clap::{CommandFactory, Parser};
 use mseq_model::ModelFiles;
 
 use crate::args::{Cli, Command};
@@ -21,6 +22,19 @@ pub(crate) fn run(cli: Cli, line: &[OsString]) -> Result<(), Failure> {
     match cli.command {
         Command::Embed(args) => embed::run(&args, cli.quiet, cli.verbose, line),
         Command::Merge(args) => merge::run(&args, cli.quiet, line),
+        Command::Run(args) => {
+            let line = args.command_line()?;
+            match Cli::try_parse_from(&line) {
+                // Only `embed` comes out of a file, so this ends after one turn.
+                Ok(inner) => run(Cli { quiet: cli.quiet || inner.quiet, ..inner }, &line),
+                Err(e) => {
+                    // clap's first line, which names the option.
+                    let text = e.to_string();
+                    let first = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
+                    Err(Failure::Usage(first.to_owned()))
+                }
+            }
+        }
         Command::Models(command) => models::run(command),
         Command::Doctor { verify } => doctor::run(verify),
         Command::Completions { shell } => {
@@ -40,7 +54,6 @@ pub(crate) fn run(cli: Cli, line: &[OsString]) -> Result<(), Failure> {
         Command::Head(_) => Err(Failure::not_built("`head`")),
         Command::Variants(_) => Err(Failure::not_built("`variants`")),
         Command::Generate(_) => Err(Failure::not_built("`generate`")),
-        Command::Run(_) => Err(Failure::not_built("`run`")),
         Command::Bench(_) => Err(Failure::not_built("`bench`")),
         Command::Report(_) => Err(Failure::not_built("`report`")),
     }

@@ -5,11 +5,10 @@ use std::time::Instant;
 use mseq_core::Pool;
 use mseq_engine::{BatchOutput, ChunkBatch, EngineConfig, open};
 use mseq_model::Checkpoint;
-use mseq_model::arch::Mamba;
 use mseq_pipeline::Output;
 use mseq_source::Counts;
 
-use super::embed::QUEUE_BYTES;
+use super::budget::Budget;
 use crate::args::{EmbedArgs, EmbedPlan};
 use crate::{Failure, say};
 
@@ -63,6 +62,7 @@ pub(super) fn dry_run(
     plan: &EmbedPlan,
     checkpoint: &Checkpoint,
     config: &EngineConfig,
+    budget: Budget,
 ) -> Result<(), Failure> {
     if plan.inputs.has_stdin() {
         return Err(Failure::Usage(
@@ -78,9 +78,7 @@ pub(super) fn dry_run(
     };
     let shape = checkpoint.shape;
     let row_bytes = shape.d_model as u64 * value_bytes(plan) + KEY_BYTES;
-    let step = config.chunk * Mamba::<mseq_cpu::CpuBackend>::workspace_bytes_per_row(&shape);
-    let sums = config.open_windows() * 8 * shape.d_model as u64;
-    let memory = 4 * shape.parameters() as u64 + step as u64 + sums + 2 * QUEUE_BYTES as u64 + (16 << 20);
+    let memory = 4 * shape.parameters() as u64 + budget.total;
     let (device, rate) = measure(args, plan, checkpoint, config)?;
     let target = match &plan.output {
         Output::Parquet(path) => path.display().to_string(),

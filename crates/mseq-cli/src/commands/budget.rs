@@ -1,0 +1,85 @@
+//! What a run may hold in memory beyond the weights, and how that is shared out.
+
+use mseq_cpu::CpuBackend;
+use mseq_engine::{EngineConfig, default_chunk};
+use mseq_model::MambaShape;
+use mseq_model::arch::Mamba;
+
+use crate::{Failure, say};
+
+/// The sink: its encoder, one row group, the footer.
+const SINK: u64 = 8 << 20;
+/// Most bytes that may wait between two stages: more would only fill.
+const MAX_QUEUE: u64 = 4 << 20;
+
+/// Sizes that keep a run inside its limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Budget {
+    /// Tokens an engine step.
+    pub(super) chunk: usize,
+    /// Bytes that may wait between two stages.
+    pub(super) queue_bytes: usize,
+    /// What all buffers together come to.
+    pub(super) total: u64,
+}
+
+impl Budget {
+    /// Shares `limit` out: sums of open windows and the sink first, a sixteenth for each of the two
+    /// queues, and the rest for the activations of a step.
+    ///
+    /// # Errors
+    /// When a step of the asked-for `chunk`, or of a single token, does not fit.
+    pub(super) fn new(
+        limit: u64,
+        chunk: Option<usize>,
+        shape: &MambaShape,
+        config: &EngineConfig,
+    ) -> Result<Self, Failure> {
+        let queue = (limit / 16).min(MAX_QUEUE);
+        let overlap = config.context.map_or(0, |c| 4 * c.overlap);
+        let fixed = SINK + 2 * queue + overlap + config.open_windows().saturating_mul(8 * shape.d_model as u64);
+        let row = Mamba::<CpuBackend>::workspace_bytes_per_row(shape) as u64;
+        let fits = limit.saturating_sub(fixed) / row;
+        let rows = chunk.unwrap_or_else(|| default_chunk(shape).min(fits as usize).max(1)) as u64;
+        if rows > fits {
+            let what = match chunk {
+                Some(chunk) => format!("--chunk {chunk}"),
+                None => "the smallest step".to_owned(),
+            };
+            return Err(Failure::Usage(format!(
+                "{what} needs {} of buffers, the limit is {}; raise --memory-limit, or use a smaller --chunk or --window, or a larger --stride",
+                say::bytes(fixed + rows * row),
+                say::bytes(limit)
+            )));
+        }
+        Ok(Self { chunk: rows as usize, queue_bytes: queue as usize, total: fixed + rows * row })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mseq_core::{Layer, Pool, Windows};
+
+    #[test]
+    fn shares_never_pass_the_limit() {
+        let shape =
+            MambaShape { n_layer: 8, d_model: 128, d_inner: 256, d_state: 16, d_conv: 4, dt_rank: 8, vocab: 5 };
+        let windows = Windows::tiled(1000, 1).unwrap();
+        let config = EngineConfig {
+            pool: Pool::Mean,
+            layer: Layer::Last,
+            fasta_windows: windows,
+            fastq_windows: windows,
+            chunk: 1,
+            context: None,
+        };
+        for limit in [12u64 << 20, 20 << 20, 64 << 20, 128 << 20, 1 << 40] {
+            let budget = Budget::new(limit, None, &shape, &config).unwrap();
+            assert!(budget.total <= limit && budget.chunk >= 1, "{limit}: {budget:?}");
+        }
+        assert!(Budget::new(8 << 20, None, &shape, &config).is_err());
+        assert!(Budget::new(128 << 20, Some(1 << 20), &shape, &config).is_err());
+        assert_eq!(Budget::new(128 << 20, Some(777), &shape, &config).unwrap().chunk, 777);
+    }
+}
