@@ -57,12 +57,14 @@ fn an_illegal_byte_is_named_with_its_place() {
         text.as_bytes(),
         &[],
         1,
-        &["x: record 'chr2', base 54 (line 9): byte 0x21 '!' is not a nucleotide code; remove it"],
+        &[
+            "x: record 'chr2', base 54 (line 9): byte 0x21 '!' is not a nucleotide code; remove it or use --on-bad-record skip",
+        ],
     );
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("x"), text).unwrap();
     let ran = mamba_seq(folder.path(), &["embed", "x", "-o", "o.parquet", "--model", &golden_model(SMALL)]);
-    assert!(ran.stderr.trim_end().ends_with("remove it"), "{}", ran.stderr);
+    assert!(ran.stderr.trim_end().ends_with("; remove it or use --on-bad-record skip"), "{}", ran.stderr);
     refused(b">p\nMKVLAAGE\n", &[], 1, &["'p'", "base 4", "'L'"]);
     refused(b">a\nAC\x00GT\n", &[], 1, &["base 3 (line 2)", "0x00"]);
     refused(b"@q\nACXT\n+\nIIII\n", &[], 1, &["'q'", "base 3", "'X'"]);
@@ -149,8 +151,7 @@ fn usage() {
     // Defaults of options that are not built yet are no request for them.
     refused(b"", &["--strand", "forward", "--shard", "1/1", "--on-bad-record", "fail"], 1, &["x: "]);
     let folder = tempfile::tempdir().unwrap();
-    for command in ["score", "classify", "enhance", "head", "variants", "generate", "bench", "report"]
-    {
+    for command in ["score", "classify", "enhance", "head", "variants", "generate", "bench", "report"] {
         let ran = mamba_seq(folder.path(), &[command, "x", "--any", "thing"]);
         check(&ran.stderr, ran.code, 2, &[command, "not built yet"]);
     }

@@ -25,7 +25,8 @@ fn workplace() -> tempfile::TempDir {
 #[test]
 fn every_committed_pipeline_runs() {
     let folder = workplace();
-    let expected = [("embed-genome", "genome.embeddings.parquet", 49), ("embed-table", "table.embeddings.parquet", 100)];
+    let expected =
+        [("embed-genome", "genome.embeddings.parquet", 49), ("embed-table", "table.embeddings.parquet", 100)];
     let committed = std::fs::read_dir(folder.path().join("pipelines")).unwrap().count();
     assert_eq!(committed, expected.len(), "a pipeline without a test");
     for (name, output, count) in expected {

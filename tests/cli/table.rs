@@ -54,7 +54,8 @@ fn real_promoters() {
     let Some(table) = outside_data("dna_labels/gue_prom_core_all/dev.csv.gz") else { return };
     let folder = tempfile::tempdir().unwrap();
     let model = golden_model(SMALL);
-    let ran = mamba_seq(folder.path(), &["embed", table.to_str().unwrap(), "-o", "o.parquet", "--model", &model]);
+    let ran =
+        mamba_seq(folder.path(), &["embed", table.to_str().unwrap(), "-o", "o.parquet", "--model", &model]);
     assert_eq!(ran.code, 0, "{}", ran.stderr);
     let found = rows(&folder.path().join("o.parquet"));
     assert_eq!(found.len(), 5920);

@@ -54,7 +54,11 @@ impl Failure {
 
 impl From<mseq_source::Error> for Failure {
     fn from(e: mseq_source::Error) -> Self {
-        if e.is_usage() { Failure::Usage(e.to_string()) } else { Failure::Run(e.to_string()) }
+        if e.is_usage() {
+            return Failure::Usage(e.to_string());
+        }
+        let way_out = if e.is_bad_record() { " or use --on-bad-record skip" } else { "" };
+        Failure::Run(format!("{e}{way_out}"))
     }
 }
 

@@ -194,7 +194,8 @@ impl RowLog {
         self.writer.flush().map_err(|e| failed(&self.log, e))?;
         let bytes = self.writer.get_ref().get_ref().bytes;
         self.file.rewind().map_err(|cause| Error::write(&self.log, cause))?;
-        let mut sink = Box::new(ParquetSink::create(&self.output, self.layout, &self.metadata, self.options)?);
+        let mut sink =
+            Box::new(ParquetSink::create(&self.output, self.layout, &self.metadata, self.options)?);
         // Cut at what was written: nothing else may be in a file that was locked, but a file system
         // without locks can't promise it.
         let reader = BufReader::with_capacity(1 << 16, io::Read::take(&self.file, bytes));

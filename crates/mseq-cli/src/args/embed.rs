@@ -361,9 +361,8 @@ impl EmbedArgs {
 
 /// `dir/genome.fa.gz` gives `genome.embeddings.parquet` in the current folder.
 fn default_output(input: &Path, shard: Option<Shard>) -> PathBuf {
-    const SEQUENCE: [&str; 13] = [
-        "fa", "fasta", "fna", "ffn", "frn", "fas", "mfa", "fq", "fastq", "txt", "csv", "tsv", "parquet",
-    ];
+    const SEQUENCE: [&str; 13] =
+        ["fa", "fasta", "fna", "ffn", "frn", "fas", "mfa", "fq", "fastq", "txt", "csv", "tsv", "parquet"];
     let name = input.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
     let strip = |name: &str, endings: &[&str]| {
         let (stem, ending) = name.rsplit_once('.')?;

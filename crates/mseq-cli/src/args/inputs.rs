@@ -36,12 +36,13 @@ impl InputPlan {
         }
         match tables {
             0 if columns.0.is_some() || columns.1.is_some() => Err(Failure::Usage(
-                "--sequence-column and --id-column are for tables (CSV, TSV, Parquet), and no input is one".into(),
+                "--sequence-column and --id-column are for tables (CSV, TSV, Parquet), and no input is one"
+                    .into(),
             )),
             0 => Ok(Self::Sequences(InputSet::resolve(args, recursive)?)),
-            n if n < args.len() => {
-                Err(Failure::Usage("tables and sequence files in one run; run them one after the other".into()))
-            }
+            n if n < args.len() => Err(Failure::Usage(
+                "tables and sequence files in one run; run them one after the other".into(),
+            )),
             _ => Ok(Self::Table {
                 names: args.to_vec(),
                 sequence_column: columns.0.cloned(),

@@ -2,22 +2,22 @@
 
 mod embed;
 mod inputs;
+mod memory;
 mod merge;
 mod models;
-mod memory;
 mod not_built;
 mod run;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
+pub(crate) use embed::{EmbedArgs, EmbedPlan, OnBadRecord, Shard};
 pub(crate) use inputs::InputPlan;
 pub(crate) use memory::MemorySize;
-pub(crate) use run::RunArgs;
-pub(crate) use embed::{EmbedArgs, EmbedPlan, OnBadRecord, Shard};
 pub(crate) use merge::MergeArgs;
 pub(crate) use models::ModelsCommand;
 pub(crate) use not_built::{Anything, NotBuiltOptions};
+pub(crate) use run::RunArgs;
 
 /// Streams million-length DNA through chunked Mamba inference and writes embeddings to Parquet.
 #[derive(Debug, Parser)]

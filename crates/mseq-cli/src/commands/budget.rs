@@ -37,7 +37,8 @@ impl Budget {
     ) -> Result<Self, Failure> {
         let queue = (limit / 16).min(MAX_QUEUE);
         let overlap = config.context.map_or(0, |c| 4 * c.overlap);
-        let fixed = SINK + 2 * queue + overlap + config.open_windows().saturating_mul(8 * shape.d_model as u64);
+        let fixed =
+            SINK + 2 * queue + overlap + config.open_windows().saturating_mul(8 * shape.d_model as u64);
         let row = Mamba::<CpuBackend>::workspace_bytes_per_row(shape) as u64;
         let fits = limit.saturating_sub(fixed) / row;
         let rows = chunk.unwrap_or_else(|| default_chunk(shape).min(fits as usize).max(1)) as u64;
@@ -63,8 +64,15 @@ mod tests {
 
     #[test]
     fn shares_never_pass_the_limit() {
-        let shape =
-            MambaShape { n_layer: 8, d_model: 128, d_inner: 256, d_state: 16, d_conv: 4, dt_rank: 8, vocab: 5 };
+        let shape = MambaShape {
+            n_layer: 8,
+            d_model: 128,
+            d_inner: 256,
+            d_state: 16,
+            d_conv: 4,
+            dt_rank: 8,
+            vocab: 5,
+        };
         let windows = Windows::tiled(1000, 1).unwrap();
         let config = EngineConfig {
             pool: Pool::Mean,

@@ -24,7 +24,8 @@ pub(crate) fn run(args: &EmbedArgs, quiet: bool, verbose: bool, line: &[OsString
     let checkpoint = Checkpoint::open(model_files(&args.model)?)?;
     let tokens = &checkpoint.tokens;
     let mut config = engine_config(args, &plan, &checkpoint)?;
-    let budget = Budget::new(args.memory_limit.0, args.chunk.map(|n| n as usize), &checkpoint.shape, &config)?;
+    let budget =
+        Budget::new(args.memory_limit.0, args.chunk.map(|n| n as usize), &checkpoint.shape, &config)?;
     config.chunk = budget.chunk;
     if args.dry_run {
         return plan::dry_run(args, &plan, &checkpoint, &config, budget);
@@ -112,7 +113,10 @@ fn notes(plan: &EmbedPlan, checkpoint: &Checkpoint, device: &str) {
         say::note(note);
     }
     if plan.inputs.skipped() > 0 {
-        say::note(&format!("{} skipped: not FASTA or FASTQ", say::count(plan.inputs.skipped() as u64, "file")));
+        say::note(&format!(
+            "{} skipped: not FASTA or FASTQ",
+            say::count(plan.inputs.skipped() as u64, "file")
+        ));
     }
     if let (Some(length), None) = (checkpoint.tokens.model_max_length, plan.context_is_given().then_some(()))
     {
