@@ -40,11 +40,15 @@ impl Progress {
             let view = View { counters, bytes_total, start: Instant::now() };
             let bar = (!json).then(bar);
             let every = Duration::from_millis(if json { 500 } else { 100 });
+            let mut over = None;
             if json {
-                view.wait_for_start(&stopped);
+                over = view.wait_for_start(&stopped);
                 view.json("start");
             }
             let done = loop {
+                if let Some(done) = over {
+                    break done;
+                }
                 match stopped.recv_timeout(every) {
                     Err(RecvTimeoutError::Timeout) => match &bar {
                         Some(bar) => view.draw(bar),
@@ -84,15 +88,17 @@ struct View {
 }
 
 impl View {
-    /// The first line says where the job starts, which it knows once its checkpoint is read.
-    fn wait_for_start(&self, stopped: &Receiver<bool>) {
+    /// The first line says where the job starts, which it knows once its checkpoint is read. Gives
+    /// the end of a job that was over by then.
+    fn wait_for_start(&self, stopped: &Receiver<bool>) -> Option<bool> {
         while !self.counters.started() {
             match stopped.recv_timeout(Duration::from_millis(5)) {
                 Err(RecvTimeoutError::Timeout) => {}
-                // It ended before it began.
-                Ok(_) | Err(RecvTimeoutError::Disconnected) => return,
+                Ok(done) => return Some(done),
+                Err(RecvTimeoutError::Disconnected) => return Some(false),
             }
         }
+        None
     }
 
     fn rate(&self) -> f64 {
