@@ -6,6 +6,8 @@ mod linear_fwd;
 mod norm_fwd;
 mod pool_fwd;
 mod selective_scan_fwd;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use causal_conv1d_fwd::causal_conv1d_fwd;
 pub(crate) use embed_tokens::embed_tokens;
