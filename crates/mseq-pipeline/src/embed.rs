@@ -63,6 +63,12 @@ struct Shared {
     saved: Arc<Mutex<Option<std::path::PathBuf>>>,
 }
 
+impl Shared {
+    fn save(&self, path: Option<std::path::PathBuf>) {
+        *self.saved.lock().unwrap_or_else(PoisonError::into_inner) = path;
+    }
+}
+
 /// Runs a job to its end.
 ///
 /// `counters` is updated as it goes. SIGINT and SIGTERM stop it between two steps, with its state
@@ -141,7 +147,10 @@ async fn stages(job: EmbedJob, counters: Arc<Counters>) -> Result<Summary> {
             shared.stop.set();
             // The source may hang in a read for good; a step may take longer than we have, and
             // then the last checkpoint counts.
-            let _ = tokio::time::timeout(GRACE, joined).await;
+            if let Ok(Ok((tally, report))) = tokio::time::timeout(GRACE, joined).await {
+                // It was making the output when the signal came, and is done.
+                return Ok(Summary { tally, resumed_from, report, elapsed: start.elapsed() });
+            }
             let saved = shared.saved.lock().unwrap_or_else(PoisonError::into_inner).clone();
             Err(Error::Signal { signal: signal?, saved })
         }
@@ -294,10 +303,14 @@ fn write(mut writing: Writing, mut messages: Receiver<Message>, shared: &Shared)
         if shared.stop.is_set() { Err(Error::Closed) } else { Ok(()) }
     };
     match all() {
-        Ok(()) => writing.finish(),
+        Ok(()) => {
+            // A signal may come while the output is made, and this is then what is left.
+            shared.save(writing.saved());
+            writing.finish()
+        }
         Err(e) => {
             shared.stop.set();
-            *shared.saved.lock().unwrap_or_else(PoisonError::into_inner) = writing.abandon();
+            shared.save(writing.abandon());
             Err(e)
         }
     }

@@ -45,10 +45,8 @@ impl Writing {
                 let log = match resume {
                     Some(c) => RowLog::resume(path, layout, metadata, options, c.log_bytes)?,
                     None => {
-                        // First the log, which is locked: another job's checkpoint must stay.
-                        let log = RowLog::create(path, layout, metadata, options)?;
-                        checkpoint::remove(path);
-                        log
+                        // Under the log's lock: the checkpoint of a job that runs must stay.
+                        RowLog::create(path, layout, metadata, options, || checkpoint::remove(path))?
                     }
                 };
                 Self::Logged { log: Box::new(log), output: path.clone(), has_checkpoint: resume.is_some() }
@@ -78,23 +76,26 @@ impl Writing {
         match self {
             Self::Direct(sink) => sink.finish().map_err(broken_pipe),
             Self::Logged { log, output, .. } => {
-                let report = log.finish().map_err(broken_pipe)?;
-                checkpoint::remove(&output);
-                Ok(report)
+                log.finish(|| checkpoint::remove(&output)).map_err(broken_pipe)
             }
+        }
+    }
+
+    /// The log that `--resume` would go on from, were the job to end now.
+    pub(crate) fn saved(&self) -> Option<PathBuf> {
+        match self {
+            Self::Logged { output, has_checkpoint: true, .. } => Some(RowLog::path_of(output)),
+            _ => None,
         }
     }
 
     /// The job ended early: a log with a checkpoint stays, any other trace goes.
     pub(crate) fn abandon(self) -> Option<PathBuf> {
-        match self {
-            Self::Logged { output, has_checkpoint: true, .. } => Some(RowLog::path_of(&output)),
-            Self::Logged { log, .. } => {
-                log.discard();
-                None
-            }
-            Self::Direct(_) => None,
+        let saved = self.saved();
+        if let (Self::Logged { log, .. }, None) = (self, &saved) {
+            log.discard();
         }
+        saved
     }
 }
 

@@ -58,12 +58,9 @@ impl Pending {
         }
         let target = follow_links(path).map_err(fail)?;
         check_output(&target)?;
-        // A name may be as long as the file system allows: the temporary one must still fit.
-        let name: String =
-            target.file_name().unwrap_or_default().to_string_lossy().chars().take(48).collect();
         let temp = tempfile::Builder::new()
-            .prefix(&format!(".{name}."))
-            .suffix(".partial")
+            .prefix(&pending_prefix(&target))
+            .suffix(PENDING_SUFFIX)
             // Opened here so that the mode is 0666 & !umask, as for any file a program makes.
             .make_in(folder_of(&target), |p| OpenOptions::new().write(true).create_new(true).open(p))
             .map_err(|e| fail(plain(e)))?;
@@ -88,6 +85,29 @@ impl Pending {
             }
         }
         Ok(())
+    }
+}
+
+const PENDING_SUFFIX: &str = ".partial";
+
+/// How the temporary file of an output begins. A name may be as long as the file system allows: the
+/// temporary one must still fit.
+fn pending_prefix(target: &Path) -> String {
+    let name: String = target.file_name().unwrap_or_default().to_string_lossy().chars().take(48).collect();
+    format!(".{name}.")
+}
+
+/// Removes temporary files that killed jobs left beside `path`. Only for who holds its lock.
+pub(crate) fn remove_pending(path: &Path) {
+    let Ok(target) = follow_links(path) else { return };
+    let prefix = pending_prefix(&target);
+    for entry in fs::read_dir(folder_of(&target)).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let middle = name.to_str().and_then(|n| n.strip_prefix(&prefix)?.strip_suffix(PENDING_SUFFIX));
+        // As many random characters as tempfile takes.
+        if middle.is_some_and(|m| m.len() == 6 && m.chars().all(|c| c.is_ascii_alphanumeric())) {
+            fs::remove_file(entry.path()).ok();
+        }
     }
 }
 
@@ -122,6 +142,23 @@ mod tests {
     use std::io::{Read, Write};
 
     use super::*;
+
+    #[test]
+    fn what_a_killed_job_left_goes() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.parquet");
+        let (pending, _file) = Pending::create(&path).unwrap();
+        for other in [".y.parquet.abc123.partial", ".x.parquet.abc.partial", "x.parquet.partial"] {
+            fs::write(folder.path().join(other), "").unwrap();
+        }
+        assert_eq!(names(folder.path()).len(), 4);
+        remove_pending(&path);
+        assert_eq!(
+            names(folder.path()),
+            [".x.parquet.abc.partial", ".y.parquet.abc123.partial", "x.parquet.partial"]
+        );
+        drop(pending);
+    }
 
     fn names(folder: &Path) -> Vec<String> {
         let mut names: Vec<_> =

@@ -67,7 +67,8 @@ impl RowLog {
         !crate::file::writes_through(output)
     }
 
-    /// Starts an empty log for `output`; one that is there is overwritten.
+    /// Starts an empty log for `output`; one that is there is overwritten, after `locked` ran: what
+    /// speaks of the old log must be gone before it is.
     ///
     /// # Errors
     /// As for [`ParquetSink::create`]; [`Error::Busy`] when another job writes it.
@@ -76,8 +77,9 @@ impl RowLog {
         layout: EmbedLayout,
         metadata: &[(String, String)],
         options: Options,
+        locked: impl FnOnce(),
     ) -> Result<Self> {
-        Self::open(output, layout, metadata, options, None)
+        Self::open(output, layout, metadata, options, None, locked)
     }
 
     /// Opens the log of `output` to append after its first `bytes`; what follows them is cut off.
@@ -91,7 +93,7 @@ impl RowLog {
         options: Options,
         bytes: u64,
     ) -> Result<Self> {
-        Self::open(output, layout, metadata, options, Some(bytes))
+        Self::open(output, layout, metadata, options, Some(bytes), || {})
     }
 
     fn open(
@@ -100,6 +102,7 @@ impl RowLog {
         metadata: &[(String, String)],
         options: Options,
         resume_at: Option<u64>,
+        locked: impl FnOnce(),
     ) -> Result<Self> {
         crate::check_output(output)?;
         let log = Self::path_of(output);
@@ -110,13 +113,22 @@ impl RowLog {
             .create(resume_at.is_none())
             .truncate(false)
             .open(&log)
-            .map_err(fail)?;
+            .map_err(|cause| match (resume_at, cause.kind()) {
+                (Some(bytes), io::ErrorKind::NotFound) => {
+                    let message = format!("is missing, its checkpoint needs {bytes} bytes of it");
+                    Error::Log { path: log.clone(), message }
+                }
+                _ => fail(cause),
+            })?;
         match file.try_lock() {
             Ok(()) => {}
             Err(fs::TryLockError::WouldBlock) => return Err(Error::Busy { path: log }),
             // A file system without locks: two jobs on one output are the user's to avoid.
             Err(fs::TryLockError::Error(_)) => {}
         }
+        // Whoever was killed while it made the Parquet file left it half made.
+        crate::file::remove_pending(output);
+        locked();
         let bytes = resume_at.unwrap_or(0);
         let has = file.metadata().map_err(fail)?.len();
         if has < bytes {
@@ -182,11 +194,12 @@ impl RowLog {
         result.map(|()| self.writer.get_ref().get_ref().bytes)
     }
 
-    /// Makes the Parquet file and removes the log.
+    /// Makes the Parquet file, runs `published`, and removes the log: what speaks of the log must be
+    /// gone before it is.
     ///
     /// # Errors
     /// As for [`Sink::finish`]; the log then stays.
-    pub fn finish(mut self) -> Result<Report> {
+    pub fn finish(mut self, published: impl FnOnce()) -> Result<Report> {
         if self.failed {
             return Err(Error::Failed);
         }
@@ -204,6 +217,7 @@ impl RowLog {
             sink.write(&rows_of(&batch.map_err(|e| failed(&self.log, e))?, self.layout.dim))?;
         }
         let report = sink.finish()?;
+        published();
         remove(&self.log);
         Ok(report)
     }
@@ -299,7 +313,7 @@ mod tests {
             let output = folder.path().join("x.parquet");
             let block = rows(300, 5);
             let wanted = direct(folder.path(), layout, &block);
-            let mut log = RowLog::create(&output, layout, &metadata(), small()).unwrap();
+            let mut log = RowLog::create(&output, layout, &metadata(), small(), || {}).unwrap();
             log.write(&part(&block, 0, 120)).unwrap();
             let bytes = log.sync().unwrap();
             log.write(&part(&block, 120, 290)).unwrap();
@@ -314,7 +328,7 @@ mod tests {
             let mut log = RowLog::resume(&output, layout, &metadata(), small(), bytes).unwrap();
             assert!(!output.exists());
             log.write(&part(&block, 200, 300)).unwrap();
-            assert_eq!(log.finish().unwrap().rows, 300);
+            assert_eq!(log.finish(|| assert!(path.exists())).unwrap().rows, 300);
             assert_eq!(fs::read(&output).unwrap(), wanted);
             assert!(!path.exists());
         }
@@ -325,12 +339,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let output = folder.path().join("x.parquet");
         let layout = layouts(3).next().unwrap();
-        assert!(matches!(RowLog::resume(&output, layout, &[], small(), 10), Err(Error::Create { .. })));
-        let log = RowLog::create(&output, layout, &[], small()).unwrap();
-        assert!(matches!(RowLog::create(&output, layout, &[], small()), Err(Error::Busy { .. })));
+        assert!(matches!(RowLog::resume(&output, layout, &[], small(), 10), Err(Error::Log { .. })));
+        let log = RowLog::create(&output, layout, &[], small(), || {}).unwrap();
+        assert!(matches!(RowLog::create(&output, layout, &[], small(), || {}), Err(Error::Busy { .. })));
         drop(log);
         assert!(matches!(RowLog::resume(&output, layout, &[], small(), 1 << 20), Err(Error::Log { .. })));
-        RowLog::create(&output, layout, &[], small()).unwrap().discard();
+        RowLog::create(&output, layout, &[], small(), || {}).unwrap().discard();
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
     }
 }

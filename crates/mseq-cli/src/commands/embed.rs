@@ -198,12 +198,13 @@ fn metadata(
         // Nothing of an embedding is drawn at random.
         ("seed", "none".to_owned()),
     ];
-    Ok(values.into_iter().map(|(key, value)| (format!("mamba_seq.{key}"), value)).collect())
+    let input = selection.input.clone().map(|input| ("input", input));
+    Ok(values.into_iter().chain(input).map(|(key, value)| (format!("mamba_seq.{key}"), value)).collect())
 }
 
 /// The command line as a shell would take it; user names, passwords and query strings of URLs
 /// are left out.
-fn command_text(line: &[OsString]) -> String {
+pub(super) fn command_text(line: &[OsString]) -> String {
     let word = |word: &OsString| {
         let text = word.to_string_lossy();
         let text = match text.split_once("://") {

@@ -2,6 +2,7 @@ use std::ffi::OsString;
 
 use mseq_sink::Shards;
 
+use super::embed::command_text;
 use crate::args::MergeArgs;
 use crate::{Failure, say};
 
@@ -20,19 +21,4 @@ pub(crate) fn run(args: &MergeArgs, quiet: bool, line: &[OsString]) -> Result<()
         ));
     }
     Ok(())
-}
-
-/// The command line as a shell would take it.
-fn command_text(line: &[OsString]) -> String {
-    let word = |word: &OsString| {
-        let text = word.to_string_lossy().into_owned();
-        let plain = |c: char| c.is_ascii_alphanumeric() || "-_=+.,:/@%".contains(c);
-        if !text.is_empty() && text.chars().all(plain) {
-            text
-        } else {
-            format!("'{}'", text.replace('\'', r"'\''"))
-        }
-    };
-    let words = line.iter().skip(1).map(word);
-    std::iter::once("mamba-seq".to_owned()).chain(words).collect::<Vec<_>>().join(" ")
 }

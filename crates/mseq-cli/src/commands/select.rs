@@ -5,6 +5,7 @@ use std::collections::{BTreeSet, BinaryHeap};
 
 use mseq_core::Item;
 use mseq_source::{DnaTokenizer, RecordFilter};
+use sha2::{Digest, Sha256};
 
 use crate::args::{EmbedArgs, InputPlan, OnBadRecord, Shard};
 use crate::{Failure, say};
@@ -19,6 +20,8 @@ pub(super) struct Selection {
     wanted: Option<BTreeSet<u64>>,
     /// Records left out for an illegal byte.
     pub(super) bad: u64,
+    /// SHA-256 of the lengths of all records, as hex: the shards of one input have it in common.
+    pub(super) input: Option<String>,
 }
 
 impl Selection {
@@ -44,7 +47,10 @@ impl Selection {
         };
         let bad = lengths.iter().filter(|l| l.is_none()).count() as u64;
         let wanted = share(&lengths, args.shard.unwrap_or(Shard { index: 1, of: 1 }));
-        Ok(Self { wanted: Some(wanted), bad })
+        let mut digest = Sha256::new();
+        lengths.iter().for_each(|len| digest.update(len.map_or(u64::MAX, |l| l).to_le_bytes()));
+        let input = digest.finalize().iter().map(|b| format!("{b:02x}")).collect();
+        Ok(Self { wanted: Some(wanted), bad, input: Some(input) })
     }
 
     /// Leaves the records out that are not wanted.
