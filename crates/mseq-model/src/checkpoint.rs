@@ -2,6 +2,7 @@ use std::collections::BTreeSet;
 
 use safetensors::Dtype;
 
+use crate::arch::Schedule;
 use crate::config::{MambaShape, ModelConfig, NormKind};
 use crate::{Error, ModelFiles, Result, Tensor, Tokens, Weights};
 
@@ -112,6 +113,11 @@ impl Checkpoint {
     /// The model as the user named it.
     pub fn name(&self) -> String {
         self.files.name()
+    }
+
+    /// How it walks over a sequence: what decides whether it can stream.
+    pub fn schedule(&self) -> Schedule {
+        Schedule::TimeMajor
     }
 
     /// Its files.

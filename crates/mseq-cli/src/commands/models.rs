@@ -49,7 +49,7 @@ fn info(name: &str) -> Result<(), Failure> {
         Layout::Original => "original (state-spaces)",
     };
     row("family", format!("Mamba-1, {layout}"));
-    row("schedule", "time-major: causal, streams in constant memory, state carried over chunks".into());
+    row("schedule", c.schedule().to_string());
     row("parameters", say::grouped(s.parameters() as u64));
     row("n_layer", s.n_layer.to_string());
     row("d_model", s.d_model.to_string());

@@ -3,7 +3,6 @@ use mseq_backend::ops::{
 };
 use mseq_backend::{Backend, LaneSpan, Result as OpResult, Rows, RowsMut};
 
-use super::Schedule;
 use crate::checkpoint::NormWeights;
 use crate::config::MambaShape;
 use crate::{Checkpoint, Result};
@@ -146,11 +145,6 @@ impl<B: Backend> Mamba<B> {
     /// Sizes.
     pub fn shape(&self) -> &MambaShape {
         &self.shape
-    }
-
-    /// Causal models stream: time outside, layers inside.
-    pub fn schedule(&self) -> Schedule {
-        Schedule::TimeMajor
     }
 
     /// Room for the state of `slots` sequences.

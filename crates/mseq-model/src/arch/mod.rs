@@ -2,6 +2,8 @@
 
 mod mamba;
 
+use std::fmt;
+
 pub use mamba::{Mamba, MambaState, Workspace};
 
 /// How a model walks over a sequence.
@@ -10,4 +12,14 @@ pub enum Schedule {
     /// Causal: for each chunk, all layers; the state of each layer is carried to the next chunk.
     /// Memory does not grow with length.
     TimeMajor,
+}
+
+impl fmt::Display for Schedule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Schedule::TimeMajor => {
+                f.write_str("time-major: causal, streams in constant memory, state carried over chunks")
+            }
+        }
+    }
 }
