@@ -20,6 +20,9 @@ pub struct RecordHead {
     pub index: u64,
     /// What the file is.
     pub format: SequenceFormat,
+    /// `Some`: the tokens that follow are the reverse complement, from its start, of a record of
+    /// that many bases.
+    pub reversed: Option<u64>,
 }
 
 /// The end of a record, with what was counted on the way.

@@ -11,6 +11,7 @@
 mod device;
 mod dtype;
 mod item;
+mod region;
 mod row;
 mod span;
 mod window;
@@ -18,6 +19,7 @@ mod window;
 pub use device::{DeviceSpec, ParseDeviceError};
 pub use dtype::{EmbeddingDType, ListType, WeightDType};
 pub use item::{Item, RecordHead, RecordTail, SequenceFormat};
+pub use region::{Region, Regions};
 pub use row::{RowBlock, RowKey, Strand};
 pub use span::Span;
 pub use window::{Layer, ParseWindowError, Pool, Stride, WindowLength, Windows};

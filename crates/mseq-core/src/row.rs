@@ -44,6 +44,8 @@ pub struct RowKey {
     pub end: u64,
     /// Strand.
     pub strand: Strand,
+    /// The interval that the window was cut from, by name; `None` in a run without intervals.
+    pub region: Option<Arc<str>>,
 }
 
 /// Some rows of embeddings, in output order.

@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use mseq_backend::LaneSpan;
 use mseq_backend::ops::PoolSegment;
-use mseq_core::{Item, Layer, Pool, RecordHead, RowKey, SequenceFormat, Span, Strand, Windows};
+use mseq_core::{Item, Layer, Pool, RecordHead, Regions, RowKey, SequenceFormat, Strand, Windows};
 
 use crate::engine::RecordSummary;
 use crate::position::{Position, Trail};
-use crate::windows::WindowTracker;
+use crate::windows::{Stretch, WindowTracker};
 use crate::{Error, Result};
 
 /// What to compute.
@@ -26,6 +26,8 @@ pub struct EngineConfig {
     pub chunk: usize,
     /// The model sees pieces of a record, each from a zero state; `None`: whole records.
     pub context: Option<Context>,
+    /// Windows are cut from these intervals; `None`: from whole records.
+    pub regions: Option<Arc<Regions>>,
 }
 
 /// Pieces of `tokens` tokens that start at 0, N - M, 2 (N - M), ...: the first `overlap` (M) of each
@@ -72,7 +74,10 @@ impl EngineConfig {
     pub fn open_windows(&self) -> u64 {
         match self.pool {
             Pool::None => 0,
-            _ => self.fasta_windows.max_open().max(self.fastq_windows.max_open()),
+            _ => {
+                let each = self.fasta_windows.max_open().max(self.fastq_windows.max_open());
+                each.saturating_mul(self.regions.as_ref().map_or(1, |regions| regions.depth().max(1)))
+            }
         }
     }
 }
@@ -120,7 +125,8 @@ struct Open {
 
 impl Open {
     fn new(config: &EngineConfig, head: RecordHead) -> Self {
-        let windows = WindowTracker::new(config.windows(head.format));
+        let regions = config.regions.as_deref();
+        let windows = WindowTracker::new(config.windows(head.format), head.reversed, regions, &head.id);
         Self { head, windows, pos: 0, rows: 0, slot: None, tail: VecDeque::new(), warmed: 0 }
     }
 
@@ -356,23 +362,30 @@ impl Step {
             return;
         }
         self.add_lanes(config, record, row, ends);
-        let mut spans = Vec::new();
+        let mut closed = Vec::new();
+        let stretch = Stretch { pos: record.pos, len, row, ends };
         if config.pool == Pool::None {
-            self.ranges.push(row..stop);
-            spans.extend((record.pos..record.pos + len).map(|p| Span::new(p, p + 1)));
+            record.windows.tokens(stretch, |row, token| {
+                match self.ranges.last_mut() {
+                    Some(range) if range.end == row => range.end += 1,
+                    _ => self.ranges.push(row..row + 1),
+                }
+                closed.push(token);
+            });
         } else {
-            record.windows.stretch((record.pos, len, row, ends), &mut self.segments, &mut spans);
+            record.windows.stretch(stretch, &mut self.segments, &mut closed);
         }
         record.pos += len;
-        record.rows += spans.len() as u64;
+        record.rows += closed.len() as u64;
         let head = &record.head;
-        self.keys.extend(spans.into_iter().map(|span| RowKey {
+        self.keys.extend(closed.into_iter().map(|row| RowKey {
             source: Arc::clone(&head.source),
             record: Arc::clone(&head.id),
             record_index: head.index,
-            start: span.start,
-            end: span.end,
-            strand: Strand::Forward,
+            start: row.span.start,
+            end: row.span.end,
+            strand: if head.reversed.is_some() { Strand::Reverse } else { Strand::Forward },
+            region: row.region,
         }));
     }
 

@@ -4,7 +4,7 @@ use sha2::{Digest, Sha256};
 /// A point between two steps of a job, and a digest of all input before it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Position {
-    /// Records that have begun.
+    /// Records that have begun; one that is read in both directions counts twice.
     pub records: u64,
     /// Tokens of the last of them that are done.
     pub pos: u64,
@@ -44,6 +44,10 @@ pub(crate) struct Trail {
 impl Trail {
     pub(crate) fn begin(&mut self, head: &RecordHead) {
         (self.records, self.pos, self.ended) = (self.records + 1, 0, false);
+        if let Some(bases) = head.reversed {
+            self.digest.update(b"reversed");
+            self.digest.update(bases.to_le_bytes());
+        }
         // Lengths before texts: no two inputs have the same bytes.
         for text in [&*head.source, &*head.id] {
             self.digest.update((text.len() as u64).to_le_bytes());

@@ -32,7 +32,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
     }
 
-    let layout = EmbedLayout { dim: DIM, dtype, list };
+    let layout = EmbedLayout { dim: DIM, dtype, list, region: false };
     let metadata = [("mamba_seq.model".to_owned(), "random walk".to_owned())];
     let mut sink: Box<dyn Sink> = match path.as_str() {
         "-" => Box::new(IpcSink::new(std::io::stdout(), layout, &metadata, &options)?),
@@ -75,6 +75,7 @@ fn block(rows: std::ops::Range<u64>, level: &mut [f32; DIM], noise: &mut Noise) 
             start: i * 1000,
             end: (i + 1) * 1000,
             strand: Strand::Forward,
+            region: None,
         });
         for (channel, x) in level.iter_mut().enumerate() {
             *x = 0.9 * *x + 0.44 * noise.normal();

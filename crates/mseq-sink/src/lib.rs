@@ -9,12 +9,13 @@
 //!
 //! # let folder = tempfile::tempdir()?;
 //! # let path = folder.path().join("out.parquet");
-//! let layout = EmbedLayout { dim: 2, dtype: EmbeddingDType::F32, list: ListType::Fixed };
+//! let layout =
+//!     EmbedLayout { dim: 2, dtype: EmbeddingDType::F32, list: ListType::Fixed, region: false };
 //! let metadata = [("mamba_seq.model".to_owned(), "tiny".to_owned())];
 //! let mut sink = Box::new(ParquetSink::create(&path, layout, &metadata, Options::default())?);
 //! let key = RowKey {
 //!     source: "genome.fa".into(), record: "chr1".into(), record_index: 0,
-//!     start: 0, end: 1000, strand: Strand::Forward,
+//!     start: 0, end: 1000, strand: Strand::Forward, region: None,
 //! };
 //! sink.write(&RowBlock { keys: vec![key], dim: 2, values: vec![0.5, -1.0] })?;
 //! assert!(!path.exists()); // a file of the final name is always complete
@@ -23,6 +24,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod arrange;
 mod column;
 mod error;
 mod file;
@@ -35,6 +37,7 @@ mod sink;
 #[cfg(test)]
 mod testing;
 
+pub use arrange::Arrange;
 pub use error::{Error, Result};
 pub use file::check_output;
 pub use ipc::IpcSink;

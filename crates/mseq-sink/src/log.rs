@@ -10,6 +10,7 @@ use arrow_ipc::writer::StreamWriter;
 use arrow_schema::ArrowError;
 use mseq_core::{RowBlock, RowKey, Strand};
 
+use crate::arrange::Arranger;
 use crate::column::RowBuffer;
 use crate::{EmbedLayout, Error, Options, ParquetSink, Report, Result, Sink};
 
@@ -205,21 +206,42 @@ impl RowLog {
         }
         self.send()?;
         self.writer.flush().map_err(|e| failed(&self.log, e))?;
+        let sink = ParquetSink::create(&self.output, self.layout, &self.metadata, self.options.clone())?;
+        let report = self.replay(Box::new(sink))?;
+        published();
+        remove(&self.log);
+        Ok(report)
+    }
+
+    /// Gives every row to `sink` and finishes it; the log stays.
+    ///
+    /// # Errors
+    /// As for [`Sink::finish`].
+    pub fn finish_into(mut self, sink: Box<dyn Sink>) -> Result<Report> {
+        if self.failed {
+            return Err(Error::Failed);
+        }
+        self.send()?;
+        self.writer.flush().map_err(|e| failed(&self.log, e))?;
+        self.replay(sink)
+    }
+
+    fn replay(&self, mut sink: Box<dyn Sink>) -> Result<Report> {
         let bytes = self.writer.get_ref().get_ref().bytes;
-        self.file.rewind().map_err(|cause| Error::write(&self.log, cause))?;
-        let mut sink =
-            Box::new(ParquetSink::create(&self.output, self.layout, &self.metadata, self.options)?);
+        let mut file = &self.file;
+        file.rewind().map_err(|cause| Error::write(&self.log, cause))?;
+        if let Some(how) = self.options.arrange {
+            Arranger::new(&self.file, &self.log, bytes, self.layout.dim, how)?.run(&mut *sink)?;
+            return sink.finish();
+        }
         // Cut at what was written: nothing else may be in a file that was locked, but a file system
         // without locks can't promise it.
-        let reader = BufReader::with_capacity(1 << 16, io::Read::take(&self.file, bytes));
+        let reader = BufReader::with_capacity(1 << 16, io::Read::take(file, bytes));
         let reader = StreamReader::try_new(reader, None).map_err(|e| failed(&self.log, e))?;
         for batch in reader {
             sink.write(&rows_of(&batch.map_err(|e| failed(&self.log, e))?, self.layout.dim))?;
         }
-        let report = sink.finish()?;
-        published();
-        remove(&self.log);
-        Ok(report)
+        sink.finish()
     }
 
     /// Removes the log: the job failed, and nothing of it is worth keeping.
@@ -233,7 +255,7 @@ fn remove(path: &Path) {
     fs::remove_file(path).ok();
 }
 
-fn failed(path: &Path, cause: ArrowError) -> Error {
+pub(crate) fn failed(path: &Path, cause: ArrowError) -> Error {
     match cause {
         ArrowError::IoError(_, io) => Error::write(path, io),
         cause => Error::Log { path: path.to_owned(), message: cause.to_string() },
@@ -243,7 +265,12 @@ fn failed(path: &Path, cause: ArrowError) -> Error {
 /// The rows of a batch that this module wrote. A column of another type gives no row.
 pub(crate) fn rows_of(batch: &RecordBatch, dim: usize) -> RowBlock {
     let mut block = RowBlock::new(dim);
-    let [source, record, index, start, end, strand, embedding] = batch.columns() else { return block };
+    let (keys, region, embedding) = match batch.columns() {
+        [keys @ .., embedding] if keys.len() == 6 => (keys, None, embedding),
+        [keys @ .., region, embedding] if keys.len() == 6 => (keys, region.as_string_opt::<i32>(), embedding),
+        _ => return block,
+    };
+    let [source, record, index, start, end, strand] = keys else { return block };
     let (Some(source), Some(record), Some(strand)) =
         (source.as_string_opt::<i32>(), record.as_string_opt::<i32>(), strand.as_string_opt::<i32>())
     else {
@@ -253,9 +280,10 @@ pub(crate) fn rows_of(batch: &RecordBatch, dim: usize) -> RowBlock {
         column.as_primitive_opt::<UInt64Type>().map_or(0, |c| c.value(i))
     };
     // Neighbouring rows share their texts.
-    let mut shared: [std::sync::Arc<str>; 2] = ["".into(), "".into()];
+    let mut shared: [std::sync::Arc<str>; 3] = ["".into(), "".into(), "".into()];
     for i in 0..batch.num_rows() {
-        for (shared, text) in shared.iter_mut().zip([source.value(i), record.value(i)]) {
+        let texts = [source.value(i), record.value(i), region.map_or("", |region| region.value(i))];
+        for (shared, text) in shared.iter_mut().zip(texts) {
             if **shared != *text {
                 *shared = text.into();
             }
@@ -271,6 +299,7 @@ pub(crate) fn rows_of(batch: &RecordBatch, dim: usize) -> RowBlock {
                 "-" => Strand::Reverse,
                 _ => Strand::Both,
             },
+            region: region.is_some().then(|| shared[2].clone()),
         });
         let values = match embedding.as_fixed_size_list_opt() {
             Some(lists) => lists.value(i),

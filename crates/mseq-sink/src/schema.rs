@@ -15,6 +15,8 @@ pub struct EmbedLayout {
     pub dtype: EmbeddingDType,
     /// List type.
     pub list: ListType,
+    /// Whether there is a column `region`: the interval that a row was cut from.
+    pub region: bool,
 }
 
 impl EmbedLayout {
@@ -28,7 +30,8 @@ impl EmbedLayout {
     ///
     /// ```
     /// # use mseq_core::{EmbeddingDType, ListType};
-    /// let layout = mseq_sink::EmbedLayout { dim: 128, dtype: EmbeddingDType::F32, list: ListType::Fixed };
+    /// let (dtype, list) = (EmbeddingDType::F32, ListType::Fixed);
+    /// let layout = mseq_sink::EmbedLayout { dim: 128, dtype, list, region: false };
     /// let names: Vec<_> = layout.schema(&[])?.fields().iter().map(|f| f.name().clone()).collect();
     /// assert_eq!(names, ["source", "record", "record_index", "start", "end", "strand", "embedding"]);
     /// # Ok::<(), mseq_sink::Error>(())
@@ -40,15 +43,19 @@ impl EmbedLayout {
     /// The columns, empty, in file order.
     pub(crate) fn columns(&self) -> Result<Vec<Box<dyn Column>>> {
         self.dim_i32()?;
-        Ok(vec![
+        let mut columns = vec![
             Text::boxed("source", |key| &key.source),
             Text::boxed("record", |key| &key.record),
             Position::boxed("record_index", |key| key.record_index),
             Position::boxed("start", |key| key.start),
             Position::boxed("end", |key| key.end),
             Text::boxed("strand", |key| key.strand.as_str()),
-            Embedding::boxed(*self),
-        ])
+        ];
+        if self.region {
+            columns.push(Text::boxed("region", |key| key.region.as_deref().unwrap_or_default()));
+        }
+        columns.push(Embedding::boxed(*self));
+        Ok(columns)
     }
 
     /// Width as Arrow wants it.
@@ -123,7 +130,8 @@ mod tests {
     #[test]
     fn no_list_is_that_wide() {
         for dim in [0, i32::MAX as usize + 1] {
-            let layout = EmbedLayout { dim, dtype: EmbeddingDType::F32, list: ListType::Fixed };
+            let layout =
+                EmbedLayout { dim, dtype: EmbeddingDType::F32, list: ListType::Fixed, region: false };
             assert!(matches!(layout.schema(&[]), Err(Error::Dim { .. })));
         }
     }

@@ -52,6 +52,9 @@ pub struct Options {
     pub page_bytes: usize,
     /// Zstandard level, 1 to 22.
     pub zstd_level: i32,
+    /// Rows come in the order in which they close and have to be put in the order of the contract;
+    /// `None`: they come in it. Only a [`RowLog`](crate::RowLog) can do that.
+    pub arrange: Option<crate::Arrange>,
 }
 
 impl Default for Options {
@@ -68,6 +71,7 @@ impl Default for Options {
             page_bytes: 512 << 10,
             // Split floats come out 1 % smaller than at level 3, a third faster.
             zstd_level: 1,
+            arrange: None,
         }
     }
 }

@@ -1,11 +1,12 @@
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
 use mseq_core::RecordHead;
 
-use crate::RegionSet;
+use crate::error::BedError;
+use crate::{RegionSet, Result};
 
 /// How much of a record is wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,11 +54,6 @@ impl RecordFilter {
         Self::new(move |head| if wanted.contains(&head.index) { Keep::All } else { Keep::Skip })
     }
 
-    /// The records that `regions` names, as far as [`RegionSet::keep`] says.
-    pub fn regions(regions: Arc<RegionSet>) -> Self {
-        Self::new(move |head| regions.keep(&head.id))
-    }
-
     pub(crate) fn choose(&mut self, head: &RecordHead) -> Keep {
         self.0(head)
     }
@@ -69,6 +65,55 @@ impl fmt::Debug for RecordFilter {
     }
 }
 
+/// The intervals of a run, and which contigs were met so far.
+pub(crate) struct Wanted {
+    /// The BED file.
+    path: String,
+    regions: Arc<RegionSet>,
+    unseen: HashSet<Arc<str>>,
+}
+
+impl Wanted {
+    pub(crate) fn new(path: &str, regions: Arc<RegionSet>) -> Self {
+        let unseen = regions.contigs().iter().cloned().collect();
+        Self { path: path.to_owned(), regions, unseen }
+    }
+
+    /// What has to be read of a record that begins.
+    pub(crate) fn keep(&mut self, id: &str) -> Keep {
+        self.unseen.remove(id);
+        self.regions.keep(id)
+    }
+
+    /// Fails when an interval ends behind the record.
+    pub(crate) fn check(&self, id: &str, bases: u64) -> Result<()> {
+        match self.regions.of(id).iter().find(|i| i.end > bases) {
+            None => Ok(()),
+            Some(i) => Err(BedError::Beyond {
+                path: self.path.clone(),
+                contig: id.to_owned(),
+                start: i.start,
+                end: i.end,
+                bases,
+            }
+            .into()),
+        }
+    }
+
+    /// Fails, at the end of the input, when a contig was not in it.
+    pub(crate) fn check_all(&self) -> Result<()> {
+        match self.regions.contigs().iter().find(|contig| self.unseen.contains(*contig)) {
+            None => Ok(()),
+            Some(contig) => Err(BedError::UnknownContig {
+                path: self.path.clone(),
+                contig: contig.to_string(),
+                more: self.unseen.len() - 1,
+            }
+            .into()),
+        }
+    }
+}
+
 /// Which strands of each record a source gives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Strands {
@@ -77,6 +122,6 @@ pub enum Strands {
     Forward,
     /// The reverse complement.
     Reverse,
-    /// The record, then its reverse complement, both with the same head.
+    /// The record, then its reverse complement.
     Both,
 }

@@ -1,12 +1,14 @@
 use std::io::Read;
 use std::path::Path;
+use std::sync::Arc;
 
-use mseq_core::{Item, RecordHead, RecordTail, Strand};
+use mseq_core::{Item, RecordHead, RecordTail};
 
+use crate::filter::Wanted;
 use crate::reverse::Backward;
 use crate::tokenize::check;
 use crate::walk::{Origin, Walk};
-use crate::{DnaTokenizer, InputSet, Keep, PackedScratch, RecordFilter, Result, Strands};
+use crate::{DnaTokenizer, InputSet, Keep, PackedScratch, RecordFilter, RegionSet, Result, Strands};
 
 /// Capacity of the first block, in tokens; it grows to `block_len` only if bases come.
 const FIRST_CAPACITY: usize = 1 << 16;
@@ -19,10 +21,8 @@ enum At {
     Inside,
     /// All tokens of the record are out, its tail is not.
     Tail,
-    /// Before the reverse of the record whose forward strand is out.
+    /// Before the reverse of a record, whose forward strand is out or not wanted.
     Turn,
-    /// Before the first token of the reverse.
-    Gather,
     /// In the reverse.
     Backward,
     /// Inside a record that gave an error.
@@ -51,8 +51,10 @@ pub struct SequenceSource {
     /// Whether all of the record was read, and its end checked.
     ended: bool,
     strands: Strands,
-    strand: Strand,
-    /// The record, for its second strand.
+    wanted: Option<Wanted>,
+    /// The record that was begun last.
+    id: Arc<str>,
+    /// The record, for its reverse.
     head: Option<RecordHead>,
     /// A copy of the record, when it is read in reverse without an index.
     scratch: Option<PackedScratch>,
@@ -98,7 +100,8 @@ impl SequenceSource {
             range: 0..u64::MAX,
             ended: true,
             strands: Strands::Forward,
-            strand: Strand::Forward,
+            wanted: None,
+            id: "".into(),
             head: None,
             scratch: None,
             back: Backward::default(),
@@ -118,12 +121,25 @@ impl SequenceSource {
         self
     }
 
+    /// Reads only the records that have an interval in `regions`, each as far as
+    /// [`RegionSet::keep`] says. `path` is the BED file, for messages.
+    ///
+    /// From then on [`next`](Self::next) also fails on an interval that ends behind its record and,
+    /// at the end of the input, on a contig that no record had. Indexes are used as in
+    /// [`with_filter`](Self::with_filter), which may leave out more.
+    #[must_use]
+    pub fn with_regions(mut self, path: &str, regions: Arc<RegionSet>) -> Self {
+        self.wanted = Some(Wanted::new(path, regions));
+        self.walk.use_indexes();
+        self
+    }
+
     /// Gives these strands of each record. The reverse is the record's reverse complement, from
     /// its end, by the index beside a FASTA file, or else from a [`PackedScratch`] in `folder`.
     ///
-    /// [`Strands::Both`] gives two runs of `Begin`, `Tokens` and `End` a record, with the same
-    /// head, the forward one first; [`strand`](Self::strand) tells them apart. A record found bad
-    /// while the rest of it is read for its reverse gives its error after the forward `End`.
+    /// [`Strands::Both`] gives two runs of `Begin`, `Tokens` and `End` a record, the forward one
+    /// first; [`RecordHead::reversed`] tells them apart. A record found bad while the rest of it is
+    /// read for its reverse gives its error after the forward `End`.
     #[must_use]
     pub fn with_strands(mut self, strands: Strands, folder: &Path) -> Self {
         self.strands = strands;
@@ -132,11 +148,6 @@ impl SequenceSource {
             self.walk.use_indexes();
         }
         self
-    }
-
-    /// The strand of the `Begin` given last.
-    pub fn strand(&self) -> Strand {
-        self.strand
     }
 
     /// The next step of the stream, `None` after the last input.
@@ -168,9 +179,13 @@ impl SequenceSource {
                     if !std::mem::replace(&mut self.ended, true) {
                         self.walk.skip()?;
                     }
-                    let Some(head) = self.walk.begin()? else { return Ok(None) };
+                    let Some(head) = self.walk.begin()? else {
+                        self.at = At::Over;
+                        self.wanted.as_ref().map_or(Ok(()), Wanted::check_all)?;
+                        return Ok(None);
+                    };
                     self.ended = false;
-                    if self.take(&head)? {
+                    if self.take(&head)? && self.at == At::Inside {
                         return Ok(Some(Item::Begin(head)));
                     }
                 }
@@ -190,15 +205,16 @@ impl SequenceSource {
                 }
                 At::Turn => {
                     self.gather()?;
-                    (self.at, self.strand) = (At::Gather, Strand::Reverse);
-                    return Ok(self.head.take().map(Item::Begin));
-                }
-                At::Gather => {
-                    self.gather()?;
                     let scratch = self.scratch.as_ref();
                     let bases = self.walk.indexed_bases().or(scratch.map(crate::BasesAt::bases));
-                    self.back.start(bases.unwrap_or(0), self.range.start);
+                    let bases = bases.unwrap_or(0);
+                    self.check_regions(bases)?;
+                    self.back.start(bases, self.range.start);
                     self.at = At::Backward;
+                    return Ok(self
+                        .head
+                        .take()
+                        .map(|head| Item::Begin(RecordHead { reversed: Some(bases), ..head })));
                 }
             }
         }
@@ -206,14 +222,19 @@ impl SequenceSource {
 
     /// Whether the record that begins is wanted, and prepares for it.
     fn take(&mut self, head: &RecordHead) -> Result<bool> {
-        let keep = self.filter.as_mut().map_or(Keep::All, |filter| filter.choose(head));
+        let mut keep = self.filter.as_mut().map_or(Keep::All, |filter| filter.choose(head));
+        if let Some(wanted) = &mut self.wanted {
+            let of_regions = wanted.keep(&head.id);
+            keep = if keep == Keep::Skip { keep } else { of_regions };
+        }
         let Some(range) = keep.range() else { return Ok(false) };
+        self.id = Arc::clone(&head.id);
         (self.range, self.tail) = (range, RecordTail::default());
-        (self.at, self.strand) = match self.strands {
-            Strands::Reverse => (At::Gather, Strand::Reverse),
-            Strands::Forward | Strands::Both => (At::Inside, Strand::Forward),
-        };
-        self.head = (self.strands == Strands::Both).then(|| head.clone());
+        if let Some(bases) = self.walk.indexed_bases() {
+            self.check_regions(bases)?;
+        }
+        self.at = if self.strands == Strands::Reverse { At::Turn } else { At::Inside };
+        self.head = (self.strands != Strands::Forward).then(|| head.clone());
         if let Some(scratch) = &mut self.scratch {
             scratch.clear()?;
         }
@@ -243,10 +264,16 @@ impl SequenceSource {
             self.bases += n as u64;
             if n == 0 {
                 self.ended = true;
+                self.check_regions(self.tail.bases)?;
                 return Ok(false);
             }
         }
         Ok(true)
+    }
+
+    /// Fails when the record, of that many bases, lacks some of an interval.
+    fn check_regions(&self, bases: u64) -> Result<()> {
+        self.wanted.as_ref().map_or(Ok(()), |wanted| wanted.check(&self.id, bases))
     }
 
     /// Copies what was not yet read of the record, if its reverse needs that.

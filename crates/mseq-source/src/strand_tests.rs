@@ -19,7 +19,8 @@ fn runs(mut source: SequenceSource) -> Result<Vec<Run>> {
         match item {
             Item::Begin(head) => {
                 assert!(open.is_none());
-                open = Some((head.index, source.strand(), head.id.to_string(), Vec::new(), [0; 3]));
+                let strand = if head.reversed.is_some() { Strand::Reverse } else { Strand::Forward };
+                open = Some((head.index, strand, head.id.to_string(), Vec::new(), [0; 3]));
             }
             Item::Tokens(tokens) => open.as_mut().unwrap().3.extend(tokens),
             Item::End(tail) => {

@@ -81,6 +81,7 @@ mod tests {
             fastq_windows: windows,
             chunk: 1,
             context: None,
+            regions: None,
         };
         for limit in [12u64 << 20, 20 << 20, 64 << 20, 128 << 20, 1 << 40] {
             let budget = Budget::new(limit, None, &shape, &config).unwrap();

@@ -46,8 +46,12 @@ pub(crate) fn run(args: &EmbedArgs, quiet: bool, verbose: bool, line: &[OsString
     if config.pool == mseq_core::Pool::None {
         plan::check_size(args, &plan, checkpoint.shape.d_model, quiet)?;
     }
-    let layout =
-        EmbedLayout { dim: checkpoint.shape.d_model, dtype: plan.embedding_dtype, list: plan.list_type };
+    let layout = EmbedLayout {
+        dim: checkpoint.shape.d_model,
+        dtype: plan.embedding_dtype,
+        list: plan.list_type,
+        region: false,
+    };
     let metadata = metadata(args, &plan, &checkpoint, &config, (format, &selection), &opened.device, line)?;
     let digest = digest(&plan, &metadata);
     if verbose {
@@ -103,6 +107,7 @@ fn engine_config(
         // The budget decides.
         chunk: 1,
         context: plan.context(checkpoint.tokens.context)?,
+        regions: None,
     })
 }
 

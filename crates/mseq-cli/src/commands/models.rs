@@ -95,6 +95,7 @@ fn verify(name: &str, tokens: usize) -> Result<(), Failure> {
         fastq_windows: Windows::record(),
         chunk: tokens,
         context: None,
+        regions: None,
     };
     let mut opened = open(&DeviceSpec::Cpu, 0, &checkpoint, &config)?;
     let letters: Vec<u32> = checkpoint.tokens.letters.values().copied().collect();

@@ -417,7 +417,8 @@ fn layout_of(first: &Footer, shards: &[Shard]) -> Result<EmbedLayout> {
         DataType::Float16 => EmbeddingDType::F16,
         _ => EmbeddingDType::F32,
     };
-    let layout = EmbedLayout { dim, dtype, list };
+    let region = first.schema.field_with_name("region").is_ok();
+    let layout = EmbedLayout { dim, dtype, list, region };
     let wanted = layout.schema(&[])?;
     if first.schema != wanted {
         let names =

@@ -17,6 +17,7 @@ fn rows(records: impl IntoIterator<Item = u64>, per: u64, dim: usize) -> RowBloc
                 start: 10 * i,
                 end: 10 * (i + 1),
                 strand: if i % 2 == 0 { Strand::Forward } else { Strand::Reverse },
+                region: None,
             });
             block.values.extend((0..dim).map(|c| (record * per + i + c as u64) as f32 / 4.0));
         }

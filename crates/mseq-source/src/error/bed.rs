@@ -72,6 +72,36 @@ pub enum BedError {
         /// Longest that is read.
         limit: usize,
     },
+    /// A contig that no record has.
+    #[error(
+        "{path}: contig '{contig}'{} not in the input; use the ids of the input's records, or remove {}",
+        match more { 0 => " is".to_owned(), n => format!(" and {n} more are") },
+        match more { 0 => "its intervals", _ => "their intervals" }
+    )]
+    UnknownContig {
+        /// The BED file.
+        path: String,
+        /// The first one.
+        contig: String,
+        /// How many others there are.
+        more: usize,
+    },
+    /// An interval that ends behind its contig.
+    #[error(
+        "{path}: interval {contig}:{start}-{end} ends beyond the {bases} bases of '{contig}'; mend its end"
+    )]
+    Beyond {
+        /// The BED file.
+        path: String,
+        /// The contig.
+        contig: String,
+        /// First base, 0-based.
+        start: u64,
+        /// Base behind the last.
+        end: u64,
+        /// Bases of the contig.
+        bases: u64,
+    },
     /// No interval at all.
     #[error("{path}: holds no interval; give it one, or leave --regions out for whole records")]
     NoInterval {

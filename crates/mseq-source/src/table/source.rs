@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use arrow_array::RecordBatch;
 use arrow_schema::Fields;
-use mseq_core::{Item, RecordHead, RecordTail, SequenceFormat, Strand};
+use mseq_core::{Item, RecordHead, RecordTail, SequenceFormat};
 
 use super::csv::CsvTable;
 use super::format::{self, TableFormat, of_head, table_format};
@@ -92,7 +92,9 @@ impl Reader {
 /// The row that is being given.
 struct Record {
     head: RecordHead,
-    /// Its letters in reading order.
+    /// How many letters it has.
+    all: u64,
+    /// Those wanted, in reading order.
     bases: Vec<u8>,
     done: usize,
     tail: RecordTail,
@@ -124,7 +126,6 @@ pub struct TableSource {
     kept: Option<KeptBatch>,
     filter: Option<RecordFilter>,
     strands: Strands,
-    strand: Strand,
     over: bool,
 }
 
@@ -175,7 +176,6 @@ impl TableSource {
             kept: None,
             filter: None,
             strands: Strands::Forward,
-            strand: Strand::Forward,
             over: false,
         })
     }
@@ -192,11 +192,6 @@ impl TableSource {
     pub fn with_strands(mut self, strands: Strands) -> Self {
         self.strands = strands;
         self
-    }
-
-    /// The strand of the `Begin` given last.
-    pub fn strand(&self) -> Strand {
-        self.strand
     }
 
     /// The kept columns, called as in the table: all text in CSV and TSV, else as stored.
@@ -262,7 +257,7 @@ impl TableSource {
             if !self.load()? {
                 return Ok(None);
             }
-            let head = self.row()?;
+            let mut head = self.row()?;
             let keep = self.filter.as_mut().map_or(Keep::All, |filter| filter.choose(&head));
             let Some(range) = keep.range() else { continue };
             let bases = self.sequence()?;
@@ -275,12 +270,13 @@ impl TableSource {
                     [Some(bases[..at(range.end)].to_vec()), Some(reverse(&bases[at(range.start)..]))]
                 }
             };
-            self.strand = if self.strands == Strands::Reverse { Strand::Reverse } else { Strand::Forward };
+            let all = bases.len() as u64;
+            head.reversed = (self.strands == Strands::Reverse).then_some(all);
             self.begun = false;
             let (first, then) = (runs[0].take().unwrap_or_default(), runs[1].take());
             let row = self.table_rows - 1;
             self.record =
-                Some(Record { head, bases: first, done: 0, tail: RecordTail::default(), row, then });
+                Some(Record { head, all, bases: first, done: 0, tail: RecordTail::default(), row, then });
         }
         let Some(record) = &mut self.record else { return Ok(None) };
         if !std::mem::replace(&mut self.begun, true) {
@@ -291,7 +287,8 @@ impl TableSource {
             match record.then.take() {
                 Some(then) => {
                     (record.bases, record.done) = (then, 0);
-                    (self.strand, self.begun) = (Strand::Reverse, false);
+                    record.head.reversed = Some(record.all);
+                    self.begun = false;
                 }
                 None => self.record = None,
             }
@@ -301,7 +298,7 @@ impl TableSource {
         let mut tokens = Vec::with_capacity(piece.len());
         let counts = self.tokenizer.encode(piece, &mut tokens).map_err(|bad| {
             let at = record.done + bad.at;
-            let base = if self.strand == Strand::Reverse { record.bases.len() - at } else { at + 1 };
+            let base = if record.head.reversed.is_some() { record.bases.len() - at } else { at + 1 };
             let (path, id) = (self.open.as_ref().map(|open| open.1.to_string()), one_line(&record.head.id));
             let path = path.unwrap_or_default();
             TableError::NotNucleotide { path, row: record.row, id, base: base as u64, byte: bad.byte }
@@ -359,7 +356,7 @@ impl TableSource {
                 return Err(TableError::NoId { path: label.to_string(), row, column, what }.into());
             }
         };
-        Ok(RecordHead { source: source.clone(), id, index, format: TABLE_FORMAT })
+        Ok(RecordHead { source: source.clone(), id, index, format: TABLE_FORMAT, reversed: None })
     }
 
     /// The letters of the row taken last.

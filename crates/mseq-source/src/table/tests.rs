@@ -46,7 +46,8 @@ fn read(mut source: TableSource) -> (Vec<Row>, Vec<Error>) {
                         .map(|c| texts::id(c, row).map_or("null".into(), Into::into))
                         .collect()
                 });
-                rows.push((head.index, head.id.to_string(), source.strand(), String::new(), values));
+                let strand = if head.reversed.is_some() { Strand::Reverse } else { Strand::Forward };
+                rows.push((head.index, head.id.to_string(), strand, String::new(), values));
             }
             Ok(Some(Item::Tokens(tokens))) => {
                 let letter = |id| if id == 6 { '?' } else { char::from(b"ACGTN"[id as usize - 7]) };
