@@ -11,7 +11,8 @@ use arrow_schema::ArrowError;
 use mseq_core::{RowBlock, RowKey, Strand};
 
 use crate::column::RowBuffer;
-use crate::{EmbedLayout, Error, Options, ParquetSink, Report, Result, Sink};
+use crate::kept::Trail;
+use crate::{Error, KeptMark, KeptRows, Options, ParquetSink, Report, Result, RowLayout, Sink};
 
 /// Rows on their way to a Parquet file, in a form that survives being cut off anywhere.
 ///
@@ -25,10 +26,20 @@ pub struct RowLog {
     file: File,
     log: PathBuf,
     output: PathBuf,
-    layout: EmbedLayout,
+    layout: RowLayout,
+    trail: Trail,
     metadata: Vec<(String, String)>,
     options: Options,
     failed: bool,
+}
+
+/// What of a log is safe on the disk: all that [`RowLog::resume`] needs to know.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Saved {
+    /// Its bytes.
+    pub bytes: u64,
+    /// The kept values in them, if there are any.
+    pub kept: Option<KeptMark>,
 }
 
 /// The file, and how much of it is written. While it `skips`, it swallows the schema that every
@@ -74,34 +85,35 @@ impl RowLog {
     /// As for [`ParquetSink::create`]; [`Error::Busy`] when another job writes it.
     pub fn create(
         output: &Path,
-        layout: EmbedLayout,
+        layout: impl Into<RowLayout>,
         metadata: &[(String, String)],
         options: Options,
         locked: impl FnOnce(),
     ) -> Result<Self> {
-        Self::open(output, layout, metadata, options, None, locked)
+        Self::open(output, layout.into(), metadata, options, None, locked)
     }
 
-    /// Opens the log of `output` to append after its first `bytes`; what follows them is cut off.
+    /// Opens the log of `output` to append after what is `saved`; what follows is cut off. The kept
+    /// columns, if there are any, are then to be given from the first record on.
     ///
     /// # Errors
     /// As for [`RowLog::create`]; [`Error::Log`] when the log is missing or shorter.
     pub fn resume(
         output: &Path,
-        layout: EmbedLayout,
+        layout: impl Into<RowLayout>,
         metadata: &[(String, String)],
         options: Options,
-        bytes: u64,
+        saved: &Saved,
     ) -> Result<Self> {
-        Self::open(output, layout, metadata, options, Some(bytes), || {})
+        Self::open(output, layout.into(), metadata, options, Some(saved), || {})
     }
 
     fn open(
         output: &Path,
-        layout: EmbedLayout,
+        layout: RowLayout,
         metadata: &[(String, String)],
         options: Options,
-        resume_at: Option<u64>,
+        saved: Option<&Saved>,
         locked: impl FnOnce(),
     ) -> Result<Self> {
         crate::check_output(output)?;
@@ -110,11 +122,11 @@ impl RowLog {
         let mut file = OpenOptions::new()
             .read(true)
             .write(true)
-            .create(resume_at.is_none())
+            .create(saved.is_none())
             .truncate(false)
             .open(&log)
-            .map_err(|cause| match (resume_at, cause.kind()) {
-                (Some(bytes), io::ErrorKind::NotFound) => {
+            .map_err(|cause| match (saved, cause.kind()) {
+                (Some(Saved { bytes, .. }), io::ErrorKind::NotFound) => {
                     let message = format!("is missing, its checkpoint needs {bytes} bytes of it");
                     Error::Log { path: log.clone(), message }
                 }
@@ -129,7 +141,7 @@ impl RowLog {
         // Whoever was killed while it made the Parquet file left it half made.
         crate::file::remove_pending(output);
         locked();
-        let bytes = resume_at.unwrap_or(0);
+        let Saved { bytes, kept } = saved.cloned().unwrap_or_default();
         let has = file.metadata().map_err(fail)?.len();
         if has < bytes {
             let message = format!("has {has} bytes, its checkpoint needs {bytes}");
@@ -137,14 +149,28 @@ impl RowLog {
         }
         file.set_len(bytes).map_err(fail)?;
         file.seek(SeekFrom::Start(bytes)).map_err(fail)?;
-        let buffer = RowBuffer::new(layout, &[])?;
+        let buffer = RowBuffer::new(&layout, &[])?;
         let appending = Appending { file: file.try_clone().map_err(fail)?, skips: bytes > 0, bytes };
         let writer = BufWriter::new(appending);
         let mut writer = StreamWriter::try_new(writer, buffer.schema()).map_err(|e| failed(&log, e))?;
         writer.flush().map_err(|e| failed(&log, e))?;
         writer.get_mut().get_mut().skips = false;
-        let (output, metadata) = (output.to_owned(), metadata.to_vec());
-        Ok(Self { writer, buffer, file, log, output, layout, metadata, options, failed: false })
+        let (output, metadata, trail) = (output.to_owned(), metadata.to_vec(), Trail::new(kept));
+        Ok(Self { writer, buffer, file, log, output, layout, trail, metadata, options, failed: false })
+    }
+
+    /// Takes the kept columns of records before the rows of these records come.
+    ///
+    /// # Errors
+    /// As for [`Sink::keep`]; [`Error::OtherKept`] when a resumed job reads other values than those
+    /// in the log.
+    pub fn keep(&mut self, kept: KeptRows) -> Result<()> {
+        if self.failed {
+            return Err(Error::Failed);
+        }
+        let result = self.trail.add(kept).and_then(|kept| kept.map_or(Ok(()), |k| self.buffer.keep(k)));
+        self.failed = result.is_err();
+        result
     }
 
     /// Takes the next rows.
@@ -168,7 +194,7 @@ impl RowLog {
                 self.send()?;
             }
         }
-        Ok(())
+        rows.keys.last().map_or(Ok(()), |key| self.trail.follow(key.record_index))
     }
 
     fn send(&mut self) -> Result<()> {
@@ -178,11 +204,11 @@ impl RowLog {
         }
     }
 
-    /// Puts every row so far on the disk, and says how long the log is.
+    /// Puts every row so far on the disk, and says what is there.
     ///
     /// # Errors
     /// When the file can't be written.
-    pub fn sync(&mut self) -> Result<u64> {
+    pub fn sync(&mut self) -> Result<Saved> {
         if self.failed {
             return Err(Error::Failed);
         }
@@ -191,7 +217,7 @@ impl RowLog {
             self.file.sync_data().map_err(|cause| Error::write(&self.log, cause))
         });
         self.failed = result.is_err();
-        result.map(|()| self.writer.get_ref().get_ref().bytes)
+        result.map(|()| Saved { bytes: self.writer.get_ref().get_ref().bytes, kept: self.trail.mark() })
     }
 
     /// Makes the Parquet file, runs `published`, and removes the log: what speaks of the log must be
@@ -207,6 +233,7 @@ impl RowLog {
         self.writer.flush().map_err(|e| failed(&self.log, e))?;
         let bytes = self.writer.get_ref().get_ref().bytes;
         self.file.rewind().map_err(|cause| Error::write(&self.log, cause))?;
+        let (dim, kept) = (self.layout.embed().dim, self.layout.kept().len());
         let mut sink =
             Box::new(ParquetSink::create(&self.output, self.layout, &self.metadata, self.options)?);
         // Cut at what was written: nothing else may be in a file that was locked, but a file system
@@ -214,7 +241,11 @@ impl RowLog {
         let reader = BufReader::with_capacity(1 << 16, io::Read::take(&self.file, bytes));
         let reader = StreamReader::try_new(reader, None).map_err(|e| failed(&self.log, e))?;
         for batch in reader {
-            sink.write(&rows_of(&batch.map_err(|e| failed(&self.log, e))?, self.layout.dim))?;
+            let batch = batch.map_err(|e| failed(&self.log, e))?;
+            if kept > 0 {
+                sink.keep(KeptRows::of_output(&batch, batch.num_columns() - kept)?)?;
+            }
+            sink.write(&rows_of(&batch, dim))?;
         }
         let report = sink.finish()?;
         published();
@@ -243,7 +274,8 @@ fn failed(path: &Path, cause: ArrowError) -> Error {
 /// The rows of a batch that this module wrote. A column of another type gives no row.
 pub(crate) fn rows_of(batch: &RecordBatch, dim: usize) -> RowBlock {
     let mut block = RowBlock::new(dim);
-    let [source, record, index, start, end, strand, embedding] = batch.columns() else { return block };
+    // Kept columns follow.
+    let [source, record, index, start, end, strand, embedding, ..] = batch.columns() else { return block };
     let (Some(source), Some(record), Some(strand)) =
         (source.as_string_opt::<i32>(), record.as_string_opt::<i32>(), strand.as_string_opt::<i32>())
     else {
@@ -291,6 +323,7 @@ pub(crate) fn rows_of(batch: &RecordBatch, dim: usize) -> RowBlock {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::EmbedLayout;
     use crate::testing::{layouts, metadata, part, rows};
 
     fn small() -> Options {
@@ -315,17 +348,17 @@ mod tests {
             let wanted = direct(folder.path(), layout, &block);
             let mut log = RowLog::create(&output, layout, &metadata(), small(), || {}).unwrap();
             log.write(&part(&block, 0, 120)).unwrap();
-            let bytes = log.sync().unwrap();
+            let saved = log.sync().unwrap();
             log.write(&part(&block, 120, 290)).unwrap();
             drop(log);
             // What came after the sync was cut anywhere, or is nonsense.
             let path = RowLog::path_of(&output);
             fs::OpenOptions::new().append(true).open(&path).unwrap().write_all(b"nonsense").unwrap();
-            let mut log = RowLog::resume(&output, layout, &metadata(), small(), bytes).unwrap();
+            let mut log = RowLog::resume(&output, layout, &metadata(), small(), &saved).unwrap();
             log.write(&part(&block, 120, 200)).unwrap();
-            let bytes = log.sync().unwrap();
+            let saved = log.sync().unwrap();
             drop(log);
-            let mut log = RowLog::resume(&output, layout, &metadata(), small(), bytes).unwrap();
+            let mut log = RowLog::resume(&output, layout, &metadata(), small(), &saved).unwrap();
             assert!(!output.exists());
             log.write(&part(&block, 200, 300)).unwrap();
             assert_eq!(log.finish(|| assert!(path.exists())).unwrap().rows, 300);
@@ -339,11 +372,17 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let output = folder.path().join("x.parquet");
         let layout = layouts(3).next().unwrap();
-        assert!(matches!(RowLog::resume(&output, layout, &[], small(), 10), Err(Error::Log { .. })));
+        assert!(matches!(
+            RowLog::resume(&output, layout, &[], small(), &Saved { bytes: 10, kept: None }),
+            Err(Error::Log { .. })
+        ));
         let log = RowLog::create(&output, layout, &[], small(), || {}).unwrap();
         assert!(matches!(RowLog::create(&output, layout, &[], small(), || {}), Err(Error::Busy { .. })));
         drop(log);
-        assert!(matches!(RowLog::resume(&output, layout, &[], small(), 1 << 20), Err(Error::Log { .. })));
+        assert!(matches!(
+            RowLog::resume(&output, layout, &[], small(), &Saved { bytes: 1 << 20, kept: None }),
+            Err(Error::Log { .. })
+        ));
         RowLog::create(&output, layout, &[], small(), || {}).unwrap().discard();
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
     }
