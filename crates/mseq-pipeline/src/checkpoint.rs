@@ -4,6 +4,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use mseq_engine::{Position, Snapshot};
+use mseq_sink::{KeptMark, Saved};
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use serde::{Deserialize, Serialize};
 
@@ -26,8 +27,8 @@ pub(crate) struct Checkpoint {
     pub(crate) position: Position,
     pub(crate) snapshot: Snapshot,
     pub(crate) tally: Tally,
-    /// Bytes of `OUT.partial` that belong to the position.
-    pub(crate) log_bytes: u64,
+    /// What of `OUT.partial` belongs to the position.
+    pub(crate) log: Saved,
 }
 
 /// The JSON part.
@@ -43,6 +44,9 @@ struct Header {
     input_sha256: String,
     tally: Tally,
     log_bytes: u64,
+    /// Record and SHA-256 of a [`KeptMark`].
+    #[serde(default)]
+    kept: Option<(u64, String)>,
 }
 
 /// `OUT.partial.checkpoint`.
@@ -66,7 +70,8 @@ impl Checkpoint {
             slot: p.slot,
             input_sha256: p.digest.clone(),
             tally: self.tally.clone(),
-            log_bytes: self.log_bytes,
+            log_bytes: self.log.bytes,
+            kept: self.log.kept.as_ref().map(|mark| (mark.record, mark.sha256.clone())),
         };
         let path = path_of(output);
         let internal =
@@ -152,8 +157,10 @@ impl Checkpoint {
             slot: header.slot,
             digest: header.input_sha256,
         };
-        let (digest, tally, log_bytes) = (header.digest, header.tally, header.log_bytes);
-        Ok(Self { digest, position, snapshot: Snapshot { layers, sums }, tally, log_bytes })
+        let (digest, tally) = (header.digest, header.tally);
+        let kept = header.kept.map(|(record, sha256)| KeptMark { record, sha256 });
+        let log = Saved { bytes: header.log_bytes, kept };
+        Ok(Self { digest, position, snapshot: Snapshot { layers, sums }, tally, log })
     }
 
     /// Fails unless the job is the one that wrote the checkpoint; names what differs.
@@ -202,7 +209,7 @@ mod tests {
                 sums: vec![0.1, 1e300],
             },
             tally: Tally { records: 2, bases: 99, ..Tally::default() },
-            log_bytes: 12345,
+            log: Saved { bytes: 12345, kept: Some(KeptMark { record: 6, sha256: "cd".into() }) },
         }
     }
 

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use mseq_core::{Item, RowBlock};
 use mseq_engine::{Engine, EngineConfig, Runner};
-use mseq_sink::{EmbedLayout, Report};
+use mseq_sink::{KeptRows, Report, RowLayout, Saved};
 use tokio::runtime::{Builder, Handle};
 use tokio::task::JoinHandle;
 
@@ -28,7 +28,7 @@ pub struct EmbedJob {
     /// Where rows go.
     pub output: Output,
     /// Columns.
-    pub layout: EmbedLayout,
+    pub layout: RowLayout,
     /// File metadata.
     pub metadata: Vec<(String, String)>,
     /// Bytes that may wait between two stages.
@@ -39,8 +39,17 @@ pub struct EmbedJob {
     pub resume: bool,
 }
 
+/// What the source hands to the engine. Kept columns go before the first record that they are of,
+/// and pass the engine by: in one stream with the rest they are bounded in bytes with it, and are
+/// there before any row that needs them.
+enum Feed {
+    Item(Item),
+    Kept(KeptRows),
+}
+
 /// What the engine hands to the sink, in order.
 enum Message {
+    Kept(KeptRows),
     Rows(RowBlock),
     Save(Box<Checkpoint>),
 }
@@ -119,7 +128,7 @@ async fn stages(job: EmbedJob, counters: Arc<Counters>) -> Result<Summary> {
     };
     counters.start(resumed_from, tally.records);
     let handle = Handle::current();
-    let (items_in, items_out) = queue::<Item>(queue_bytes, &handle);
+    let (items_in, items_out) = queue::<Feed>(queue_bytes, &handle);
     let (rows_in, rows_out) = queue::<Message>(queue_bytes, &handle);
     let shared = Shared {
         stop: Stop::new(),
@@ -179,7 +188,7 @@ async fn join(
 
 /// Source stage. On an error the engine must not take the input for complete, so `stop` is set
 /// before the queue closes.
-fn read(first: Vec<Item>, source: &mut Input, items: &Sender<Item>, shared: &Shared) -> Result<()> {
+fn read(first: Vec<Item>, source: &mut Input, items: &Sender<Feed>, shared: &Shared) -> Result<()> {
     let mut first = first.into_iter();
     let mut next = || -> Result<bool> {
         let item = match first.next() {
@@ -188,8 +197,14 @@ fn read(first: Vec<Item>, source: &mut Input, items: &Sender<Item>, shared: &Sha
         };
         shared.counters.set_read(source.bytes_done(), source.bases_read());
         let Some(item) = item else { return Ok(false) };
+        if matches!(item, Item::Begin(_))
+            && let Some(kept) = source.take_kept()?
+        {
+            let bytes = kept.bytes();
+            items.send(Feed::Kept(kept), bytes).map_err(|Closed| Error::Closed)?;
+        }
         let bytes = item.bytes();
-        items.send(item, bytes).map_err(|Closed| Error::Closed)?;
+        items.send(Feed::Item(item), bytes).map_err(|Closed| Error::Closed)?;
         Ok(true)
     };
     loop {
@@ -213,7 +228,7 @@ fn run(
     mut engine: Engine,
     mut tally: Tally,
     digest: Digest,
-    mut items: Receiver<Item>,
+    mut items: Receiver<Feed>,
     out: &Sender<Message>,
     shared: &Shared,
 ) -> Result<Tally> {
@@ -226,7 +241,7 @@ fn run(
         let bytes = 8 * snapshot.sums.len()
             + snapshot.layers.iter().map(|(c, s)| 4 * (c.len() + s.len())).sum::<usize>();
         let (digest, tally) = (digest.clone(), tally.clone());
-        let checkpoint = Checkpoint { digest, position, snapshot, tally, log_bytes: 0 };
+        let checkpoint = Checkpoint { digest, position, snapshot, tally, log: Saved::default() };
         out.send(Message::Save(Box::new(checkpoint)), bytes).map_err(|Closed| Error::Closed)
     };
     let mut due = || {
@@ -238,7 +253,15 @@ fn run(
         due
     };
     let mut result = (|| {
-        while let Some(item) = items.recv(&shared.stop) {
+        while let Some(feed) = items.recv(&shared.stop) {
+            let item = match feed {
+                Feed::Item(item) => item,
+                Feed::Kept(kept) => {
+                    let bytes = kept.bytes();
+                    out.send(Message::Kept(kept), bytes).map_err(|Closed| Error::Closed)?;
+                    continue;
+                }
+            };
             if let Item::Begin(head) = &item {
                 shared.counters.set_record(&head.id);
             }
@@ -292,6 +315,7 @@ fn write(mut writing: Writing, mut messages: Receiver<Message>, shared: &Shared)
         // Not stopped by `stop`: what the engine sent before it ended is still to be saved.
         while let Some(message) = messages.recv(&Stop::new()) {
             match message {
+                Message::Kept(kept) => writing.keep(kept)?,
                 Message::Rows(rows) => writing.write(&rows)?,
                 Message::Save(checkpoint) => {
                     let start = Instant::now();

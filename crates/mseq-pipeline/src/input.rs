@@ -1,4 +1,5 @@
 use mseq_core::Item;
+use mseq_sink::KeptRows;
 use mseq_source::{Error, SequenceSource, TableSource};
 
 /// Where records come from.
@@ -19,6 +20,17 @@ impl Input {
         match self {
             Self::Sequences(source) => source.next(),
             Self::Table(table) => table.next(),
+        }
+    }
+
+    /// The kept columns of the record begun last and of some behind it, where an earlier call did not
+    /// give them.
+    pub(crate) fn take_kept(&mut self) -> Result<Option<KeptRows>, Error> {
+        match self {
+            Self::Sequences(_) => Ok(None),
+            Self::Table(table) => {
+                Ok(table.take_kept()?.map(|kept| KeptRows::new(kept.first_record, kept.batch)))
+            }
         }
     }
 

@@ -1,7 +1,7 @@
 use std::path::PathBuf;
 
 use mseq_core::RowBlock;
-use mseq_sink::{EmbedLayout, IpcSink, Options, ParquetSink, Report, RowLog, Sink};
+use mseq_sink::{IpcSink, KeptRows, Options, ParquetSink, Report, RowLayout, RowLog, Sink};
 
 use crate::checkpoint::{self, Checkpoint};
 use crate::{Error, Result};
@@ -27,11 +27,11 @@ impl Writing {
     /// Opens an output, after what `resume` says is already in its log.
     pub(crate) fn open(
         output: &Output,
-        layout: EmbedLayout,
+        layout: RowLayout,
         metadata: &[(String, String)],
         resume: Option<&Checkpoint>,
     ) -> Result<Self> {
-        let options = Options::for_layout(&layout);
+        let options = Options::for_layout(layout.embed());
         Ok(match output {
             Output::Stdout => {
                 let sink =
@@ -43,7 +43,7 @@ impl Writing {
             }
             Output::Parquet(path) => {
                 let log = match resume {
-                    Some(c) => RowLog::resume(path, layout, metadata, options, c.log_bytes)?,
+                    Some(c) => RowLog::resume(path, layout, metadata, options, &c.log)?,
                     None => {
                         // Under the log's lock: the checkpoint of a job that runs must stay.
                         RowLog::create(path, layout, metadata, options, || checkpoint::remove(path))?
@@ -61,10 +61,18 @@ impl Writing {
         }
     }
 
+    /// Takes the kept columns of records whose rows come later.
+    pub(crate) fn keep(&mut self, kept: KeptRows) -> Result<()> {
+        match self {
+            Self::Direct(sink) => sink.keep(kept).map_err(broken_pipe),
+            Self::Logged { log, .. } => log.keep(kept).map_err(broken_pipe),
+        }
+    }
+
     /// Puts rows and checkpoint on the disk; nothing for an output that can't be resumed.
     pub(crate) fn save(&mut self, mut checkpoint: Checkpoint) -> Result<()> {
         if let Self::Logged { log, output, has_checkpoint } = self {
-            checkpoint.log_bytes = log.sync().map_err(broken_pipe)?;
+            checkpoint.log = log.sync().map_err(broken_pipe)?;
             checkpoint.write(output)?;
             *has_checkpoint = true;
         }

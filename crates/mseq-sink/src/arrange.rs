@@ -16,7 +16,7 @@ use arrow_ipc::reader::StreamReader;
 use mseq_core::{RowBlock, RowKey, Strand};
 
 use crate::log::{failed, rows_of};
-use crate::{Error, Result, Sink};
+use crate::{Error, KeptRows, Result, Sink};
 
 /// How rows lie in a log that are to be put in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,6 +54,8 @@ pub(crate) struct Arranger<'a> {
     path: &'a Path,
     bytes: u64,
     dim: usize,
+    /// Kept columns, the last ones.
+    kept: usize,
     how: Arrange,
     /// The start of the log, which says what its batches are.
     schema: Vec<u8>,
@@ -77,9 +79,15 @@ impl<R: Read> Read for Counting<R> {
 
 impl<'a> Arranger<'a> {
     /// Over the first `bytes` of the log `file`, which is at its start.
-    pub(crate) fn new(file: &'a File, path: &'a Path, bytes: u64, dim: usize, how: Arrange) -> Result<Self> {
+    pub(crate) fn new(
+        file: &'a File,
+        path: &'a Path,
+        bytes: u64,
+        (dim, kept): (usize, usize),
+        how: Arrange,
+    ) -> Result<Self> {
         let out = RowBlock::new(dim);
-        Ok(Self { file, path, bytes, dim, how, schema: Vec::new(), cache: VecDeque::new(), out })
+        Ok(Self { file, path, bytes, dim, kept, how, schema: Vec::new(), cache: VecDeque::new(), out })
     }
 
     /// Gives every row to `sink`.
@@ -96,7 +104,11 @@ impl<'a> Arranger<'a> {
         loop {
             let batch = count.get();
             let Some(found) = scan.next() else { break };
-            let block = Rc::new(rows_of(&found.map_err(|e| failed(self.path, e))?, self.dim));
+            let found = found.map_err(|e| failed(self.path, e))?;
+            if self.kept > 0 {
+                sink.keep(KeptRows::of_output(&found, found.num_columns() - self.kept)?)?;
+            }
+            let block = Rc::new(rows_of(&found, self.dim));
             self.remember(batch, Rc::clone(&block));
             let mut from = 0;
             let same = |a: &RowKey, b: &RowKey| (a.record_index, a.strand) == (b.record_index, b.strand);
@@ -316,6 +328,10 @@ mod tests {
             all.dim = rows.dim;
             all.keys.extend(rows.keys.iter().cloned());
             all.values.extend_from_slice(&rows.values);
+            Ok(())
+        }
+
+        fn keep(&mut self, _: KeptRows) -> Result<()> {
             Ok(())
         }
 

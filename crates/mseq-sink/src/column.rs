@@ -12,8 +12,9 @@ use half::f16;
 use half::slice::HalfFloatSliceExt;
 use mseq_core::{EmbeddingDType, ListType, RowBlock, RowKey};
 
+use crate::kept::KeptColumns;
 use crate::schema::EmbedLayout;
-use crate::{Error, Result};
+use crate::{Error, KeptRows, Result, RowLayout};
 
 /// What kind of values a column has: it decides their encoding in a Parquet file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -180,25 +181,31 @@ impl Column for Embedding {
 pub(crate) struct RowBuffer {
     schema: SchemaRef,
     columns: Vec<Box<dyn Column>>,
+    kept: KeptColumns,
     dim: usize,
     rows: usize,
     bytes: usize,
 }
 
 impl RowBuffer {
-    pub(crate) fn new(layout: EmbedLayout, metadata: &[(String, String)]) -> Result<Self> {
-        let columns = layout.columns()?;
-        let schema = Arc::new(crate::schema::schema_of(&columns, metadata));
-        Ok(Self { schema, columns, dim: layout.dim, rows: 0, bytes: 0 })
+    pub(crate) fn new(layout: &RowLayout, metadata: &[(String, String)]) -> Result<Self> {
+        let schema = Arc::new(layout.schema(metadata)?);
+        let (columns, kept) = (layout.embed().columns()?, KeptColumns::new(layout.kept().clone()));
+        Ok(Self { schema, columns, kept, dim: layout.embed().dim, rows: 0, bytes: 0 })
     }
 
     pub(crate) fn schema(&self) -> &SchemaRef {
         &self.schema
     }
 
-    /// Each column's name and kind.
+    /// Each column's name and kind, but for kept ones, which can be anything.
     pub(crate) fn kinds(&self) -> impl Iterator<Item = (String, Kind)> {
         self.columns.iter().map(|c| (c.field().name().clone(), c.kind()))
+    }
+
+    /// Takes kept values of records, before the rows of these are pushed.
+    pub(crate) fn keep(&mut self, kept: KeptRows) -> Result<()> {
+        self.kept.keep(kept)
     }
 
     /// Fails unless `rows` has the layout's width and a key for each row.
@@ -216,6 +223,7 @@ impl RowBuffer {
         for column in &mut self.columns {
             bytes += column.push(rows, i)?;
         }
+        bytes += self.kept.push(rows.keys[i].record_index)?;
         self.rows += 1;
         self.bytes += bytes;
         Ok(bytes)
@@ -232,7 +240,8 @@ impl RowBuffer {
             return Ok(None);
         }
         self.bytes = 0;
-        let arrays = self.columns.iter_mut().map(|c| c.take()).collect::<Result<_>>()?;
+        let mut arrays = self.columns.iter_mut().map(|c| c.take()).collect::<Result<Vec<_>>>()?;
+        arrays.extend(self.kept.take()?);
         Ok(Some(RecordBatch::try_new(self.schema.clone(), arrays)?))
     }
 }
@@ -243,7 +252,7 @@ mod tests {
     use crate::testing::{layouts, rows};
 
     fn push_all(layout: EmbedLayout, block: &RowBlock) -> Result<RowBuffer> {
-        let mut buffer = RowBuffer::new(layout, &[])?;
+        let mut buffer = RowBuffer::new(&layout.into(), &[])?;
         buffer.check(block)?;
         for i in 0..block.len() {
             buffer.push(block, i)?;

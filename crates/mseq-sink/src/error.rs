@@ -86,6 +86,31 @@ pub enum Error {
         /// Channels of the layout.
         want: usize,
     },
+    /// Two kept columns of one name.
+    #[error("two kept columns are called '{column}'; rename one in the table")]
+    KeptTwice {
+        /// Its name in the output.
+        column: String,
+    },
+    /// Kept values that do not fit the layout: a bug of the caller.
+    #[error("{columns} kept columns do not fit the {want} of the output; please report it")]
+    KeptShape {
+        /// Columns given.
+        columns: usize,
+        /// Columns of the layout.
+        want: usize,
+    },
+    /// A row whose record has no kept values: a bug of the caller.
+    #[error("record number {record} came without its kept columns; please report it")]
+    KeptMissing {
+        /// Index of the record in the input.
+        record: u64,
+    },
+    /// Kept values other than those of the run that is gone on with.
+    #[error(
+        "the kept columns are not those that the unfinished run read; run again without --resume to start afresh"
+    )]
+    OtherKept,
     /// A number too large for half precision.
     #[error("record '{record}', row at {}, channel {}: {value} is too large for f16; use --embedding-dtype f32",
         start + 1, channel + 1)]

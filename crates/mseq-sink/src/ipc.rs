@@ -6,7 +6,7 @@ use arrow_schema::ArrowError;
 use mseq_core::RowBlock;
 
 use crate::column::RowBuffer;
-use crate::{EmbedLayout, Error, Options, Report, Result, Sink};
+use crate::{Error, KeptRows, Options, Report, Result, RowLayout, Sink};
 
 /// Rows to an Arrow IPC stream: a schema, then record batches, each flushed as it is complete.
 pub struct IpcSink<W: Write + Send> {
@@ -28,11 +28,11 @@ impl<W: Write + Send> IpcSink<W> {
     /// [`Error::BrokenPipe`], [`Error::Write`] or [`Error::Dim`].
     pub fn new(
         writer: W,
-        layout: EmbedLayout,
+        layout: impl Into<RowLayout>,
         metadata: &[(String, String)],
         options: &Options,
     ) -> Result<Self> {
-        let buffer = RowBuffer::new(layout, metadata)?;
+        let buffer = RowBuffer::new(&layout.into(), metadata)?;
         let writer = BufWriter::new(Counted { writer, bytes: 0 });
         let mut writer = StreamWriter::try_new(writer, buffer.schema()).map_err(stream_error)?;
         writer.flush().map_err(stream_error)?;
@@ -67,6 +67,15 @@ impl<W: Write + Send> Sink for IpcSink<W> {
             return Err(Error::Failed);
         }
         let result = self.append(rows);
+        self.failed = result.is_err();
+        result
+    }
+
+    fn keep(&mut self, kept: KeptRows) -> Result<()> {
+        if self.failed {
+            return Err(Error::Failed);
+        }
+        let result = self.buffer.keep(kept);
         self.failed = result.is_err();
         result
     }

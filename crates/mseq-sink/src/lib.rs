@@ -29,20 +29,25 @@ mod column;
 mod error;
 mod file;
 mod ipc;
+mod kept;
 mod log;
 mod merge;
 mod parquet;
+mod provenance;
 mod schema;
 mod sink;
 #[cfg(test)]
 mod testing;
+mod value;
 
 pub use arrange::Arrange;
 pub use error::{Error, Result};
 pub use file::check_output;
 pub use ipc::IpcSink;
-pub use log::RowLog;
+pub use kept::{KeptMark, KeptRows};
+pub use log::{RowLog, Saved};
 pub use merge::Shards;
 pub use parquet::ParquetSink;
-pub use schema::EmbedLayout;
+pub use provenance::JOB_KEYS;
+pub use schema::{EmbedLayout, RowLayout};
 pub use sink::{Options, Report, Sink};

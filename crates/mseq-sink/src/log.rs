@@ -12,7 +12,8 @@ use mseq_core::{RowBlock, RowKey, Strand};
 
 use crate::arrange::Arranger;
 use crate::column::RowBuffer;
-use crate::{EmbedLayout, Error, Options, ParquetSink, Report, Result, Sink};
+use crate::kept::Trail;
+use crate::{Error, KeptMark, KeptRows, Options, ParquetSink, Report, Result, RowLayout, Sink};
 
 /// Rows on their way to a Parquet file, in a form that survives being cut off anywhere.
 ///
@@ -26,10 +27,20 @@ pub struct RowLog {
     file: File,
     log: PathBuf,
     output: PathBuf,
-    layout: EmbedLayout,
+    layout: RowLayout,
+    trail: Trail,
     metadata: Vec<(String, String)>,
     options: Options,
     failed: bool,
+}
+
+/// What of a log is safe on the disk: all that [`RowLog::resume`] needs to know.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Saved {
+    /// Its bytes.
+    pub bytes: u64,
+    /// The kept values in them, if there are any.
+    pub kept: Option<KeptMark>,
 }
 
 /// The file, and how much of it is written. While it `skips`, it swallows the schema that every
@@ -75,34 +86,35 @@ impl RowLog {
     /// As for [`ParquetSink::create`]; [`Error::Busy`] when another job writes it.
     pub fn create(
         output: &Path,
-        layout: EmbedLayout,
+        layout: impl Into<RowLayout>,
         metadata: &[(String, String)],
         options: Options,
         locked: impl FnOnce(),
     ) -> Result<Self> {
-        Self::open(output, layout, metadata, options, None, locked)
+        Self::open(output, layout.into(), metadata, options, None, locked)
     }
 
-    /// Opens the log of `output` to append after its first `bytes`; what follows them is cut off.
+    /// Opens the log of `output` to append after what is `saved`; what follows is cut off. The kept
+    /// columns, if there are any, are then to be given from the first record on.
     ///
     /// # Errors
     /// As for [`RowLog::create`]; [`Error::Log`] when the log is missing or shorter.
     pub fn resume(
         output: &Path,
-        layout: EmbedLayout,
+        layout: impl Into<RowLayout>,
         metadata: &[(String, String)],
         options: Options,
-        bytes: u64,
+        saved: &Saved,
     ) -> Result<Self> {
-        Self::open(output, layout, metadata, options, Some(bytes), || {})
+        Self::open(output, layout.into(), metadata, options, Some(saved), || {})
     }
 
     fn open(
         output: &Path,
-        layout: EmbedLayout,
+        layout: RowLayout,
         metadata: &[(String, String)],
         options: Options,
-        resume_at: Option<u64>,
+        saved: Option<&Saved>,
         locked: impl FnOnce(),
     ) -> Result<Self> {
         crate::check_output(output)?;
@@ -111,11 +123,11 @@ impl RowLog {
         let mut file = OpenOptions::new()
             .read(true)
             .write(true)
-            .create(resume_at.is_none())
+            .create(saved.is_none())
             .truncate(false)
             .open(&log)
-            .map_err(|cause| match (resume_at, cause.kind()) {
-                (Some(bytes), io::ErrorKind::NotFound) => {
+            .map_err(|cause| match (saved, cause.kind()) {
+                (Some(Saved { bytes, .. }), io::ErrorKind::NotFound) => {
                     let message = format!("is missing, its checkpoint needs {bytes} bytes of it");
                     Error::Log { path: log.clone(), message }
                 }
@@ -130,7 +142,7 @@ impl RowLog {
         // Whoever was killed while it made the Parquet file left it half made.
         crate::file::remove_pending(output);
         locked();
-        let bytes = resume_at.unwrap_or(0);
+        let Saved { bytes, kept } = saved.cloned().unwrap_or_default();
         let has = file.metadata().map_err(fail)?.len();
         if has < bytes {
             let message = format!("has {has} bytes, its checkpoint needs {bytes}");
@@ -138,14 +150,28 @@ impl RowLog {
         }
         file.set_len(bytes).map_err(fail)?;
         file.seek(SeekFrom::Start(bytes)).map_err(fail)?;
-        let buffer = RowBuffer::new(layout, &[])?;
+        let buffer = RowBuffer::new(&layout, &[])?;
         let appending = Appending { file: file.try_clone().map_err(fail)?, skips: bytes > 0, bytes };
         let writer = BufWriter::new(appending);
         let mut writer = StreamWriter::try_new(writer, buffer.schema()).map_err(|e| failed(&log, e))?;
         writer.flush().map_err(|e| failed(&log, e))?;
         writer.get_mut().get_mut().skips = false;
-        let (output, metadata) = (output.to_owned(), metadata.to_vec());
-        Ok(Self { writer, buffer, file, log, output, layout, metadata, options, failed: false })
+        let (output, metadata, trail) = (output.to_owned(), metadata.to_vec(), Trail::new(kept));
+        Ok(Self { writer, buffer, file, log, output, layout, trail, metadata, options, failed: false })
+    }
+
+    /// Takes the kept columns of records before the rows of these records come.
+    ///
+    /// # Errors
+    /// As for [`Sink::keep`]; [`Error::OtherKept`] when a resumed job reads other values than those
+    /// in the log.
+    pub fn keep(&mut self, kept: KeptRows) -> Result<()> {
+        if self.failed {
+            return Err(Error::Failed);
+        }
+        let result = self.trail.add(kept).and_then(|kept| kept.map_or(Ok(()), |k| self.buffer.keep(k)));
+        self.failed = result.is_err();
+        result
     }
 
     /// Takes the next rows.
@@ -169,7 +195,7 @@ impl RowLog {
                 self.send()?;
             }
         }
-        Ok(())
+        rows.keys.last().map_or(Ok(()), |key| self.trail.follow(key.record_index))
     }
 
     fn send(&mut self) -> Result<()> {
@@ -179,11 +205,11 @@ impl RowLog {
         }
     }
 
-    /// Puts every row so far on the disk, and says how long the log is.
+    /// Puts every row so far on the disk, and says what is there.
     ///
     /// # Errors
     /// When the file can't be written.
-    pub fn sync(&mut self) -> Result<u64> {
+    pub fn sync(&mut self) -> Result<Saved> {
         if self.failed {
             return Err(Error::Failed);
         }
@@ -192,7 +218,7 @@ impl RowLog {
             self.file.sync_data().map_err(|cause| Error::write(&self.log, cause))
         });
         self.failed = result.is_err();
-        result.map(|()| self.writer.get_ref().get_ref().bytes)
+        result.map(|()| Saved { bytes: self.writer.get_ref().get_ref().bytes, kept: self.trail.mark() })
     }
 
     /// Makes the Parquet file, runs `published`, and removes the log: what speaks of the log must be
@@ -206,7 +232,8 @@ impl RowLog {
         }
         self.send()?;
         self.writer.flush().map_err(|e| failed(&self.log, e))?;
-        let sink = ParquetSink::create(&self.output, self.layout, &self.metadata, self.options.clone())?;
+        let (layout, options) = (self.layout.clone(), self.options.clone());
+        let sink = ParquetSink::create(&self.output, layout, &self.metadata, options)?;
         let report = self.replay(Box::new(sink))?;
         published();
         remove(&self.log);
@@ -230,8 +257,9 @@ impl RowLog {
         let bytes = self.writer.get_ref().get_ref().bytes;
         let mut file = &self.file;
         file.rewind().map_err(|cause| Error::write(&self.log, cause))?;
+        let (dim, kept) = (self.layout.embed().dim, self.layout.kept().len());
         if let Some(how) = self.options.arrange {
-            Arranger::new(&self.file, &self.log, bytes, self.layout.dim, how)?.run(&mut *sink)?;
+            Arranger::new(&self.file, &self.log, bytes, (dim, kept), how)?.run(&mut *sink)?;
             return sink.finish();
         }
         // Cut at what was written: nothing else may be in a file that was locked, but a file system
@@ -239,7 +267,11 @@ impl RowLog {
         let reader = BufReader::with_capacity(1 << 16, io::Read::take(file, bytes));
         let reader = StreamReader::try_new(reader, None).map_err(|e| failed(&self.log, e))?;
         for batch in reader {
-            sink.write(&rows_of(&batch.map_err(|e| failed(&self.log, e))?, self.layout.dim))?;
+            let batch = batch.map_err(|e| failed(&self.log, e))?;
+            if kept > 0 {
+                sink.keep(KeptRows::of_output(&batch, batch.num_columns() - kept)?)?;
+            }
+            sink.write(&rows_of(&batch, dim))?;
         }
         sink.finish()
     }
@@ -265,11 +297,11 @@ pub(crate) fn failed(path: &Path, cause: ArrowError) -> Error {
 /// The rows of a batch that this module wrote. A column of another type gives no row.
 pub(crate) fn rows_of(batch: &RecordBatch, dim: usize) -> RowBlock {
     let mut block = RowBlock::new(dim);
-    let (keys, region, embedding) = match batch.columns() {
-        [keys @ .., embedding] if keys.len() == 6 => (keys, None, embedding),
-        [keys @ .., region, embedding] if keys.len() == 6 => (keys, region.as_string_opt::<i32>(), embedding),
-        _ => return block,
+    // Kept columns may follow.
+    let (Some(keys), Some(embedding)) = (batch.columns().get(..6), batch.column_by_name("embedding")) else {
+        return block;
     };
+    let region = batch.column_by_name("region").and_then(|region| region.as_string_opt::<i32>());
     let [source, record, index, start, end, strand] = keys else { return block };
     let (Some(source), Some(record), Some(strand)) =
         (source.as_string_opt::<i32>(), record.as_string_opt::<i32>(), strand.as_string_opt::<i32>())
@@ -320,6 +352,7 @@ pub(crate) fn rows_of(batch: &RecordBatch, dim: usize) -> RowBlock {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::EmbedLayout;
     use crate::testing::{layouts, metadata, part, rows};
 
     fn small() -> Options {
@@ -344,17 +377,17 @@ mod tests {
             let wanted = direct(folder.path(), layout, &block);
             let mut log = RowLog::create(&output, layout, &metadata(), small(), || {}).unwrap();
             log.write(&part(&block, 0, 120)).unwrap();
-            let bytes = log.sync().unwrap();
+            let saved = log.sync().unwrap();
             log.write(&part(&block, 120, 290)).unwrap();
             drop(log);
             // What came after the sync was cut anywhere, or is nonsense.
             let path = RowLog::path_of(&output);
             fs::OpenOptions::new().append(true).open(&path).unwrap().write_all(b"nonsense").unwrap();
-            let mut log = RowLog::resume(&output, layout, &metadata(), small(), bytes).unwrap();
+            let mut log = RowLog::resume(&output, layout, &metadata(), small(), &saved).unwrap();
             log.write(&part(&block, 120, 200)).unwrap();
-            let bytes = log.sync().unwrap();
+            let saved = log.sync().unwrap();
             drop(log);
-            let mut log = RowLog::resume(&output, layout, &metadata(), small(), bytes).unwrap();
+            let mut log = RowLog::resume(&output, layout, &metadata(), small(), &saved).unwrap();
             assert!(!output.exists());
             log.write(&part(&block, 200, 300)).unwrap();
             assert_eq!(log.finish(|| assert!(path.exists())).unwrap().rows, 300);
@@ -368,11 +401,17 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let output = folder.path().join("x.parquet");
         let layout = layouts(3).next().unwrap();
-        assert!(matches!(RowLog::resume(&output, layout, &[], small(), 10), Err(Error::Log { .. })));
+        assert!(matches!(
+            RowLog::resume(&output, layout, &[], small(), &Saved { bytes: 10, kept: None }),
+            Err(Error::Log { .. })
+        ));
         let log = RowLog::create(&output, layout, &[], small(), || {}).unwrap();
         assert!(matches!(RowLog::create(&output, layout, &[], small(), || {}), Err(Error::Busy { .. })));
         drop(log);
-        assert!(matches!(RowLog::resume(&output, layout, &[], small(), 1 << 20), Err(Error::Log { .. })));
+        assert!(matches!(
+            RowLog::resume(&output, layout, &[], small(), &Saved { bytes: 1 << 20, kept: None }),
+            Err(Error::Log { .. })
+        ));
         RowLog::create(&output, layout, &[], small(), || {}).unwrap().discard();
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
     }

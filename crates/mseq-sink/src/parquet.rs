@@ -12,7 +12,7 @@ use parquet::schema::types::ColumnPath;
 
 use crate::column::{Kind, RowBuffer};
 use crate::file::Pending;
-use crate::{EmbedLayout, Error, Options, Report, Result, Sink};
+use crate::{Error, KeptRows, Options, Report, Result, RowLayout, Sink};
 
 /// Memory that each closed row group takes until the footer is written, in bytes, as measured.
 const FOOTER_BYTES_PER_GROUP: usize = 5 << 10;
@@ -44,13 +44,13 @@ impl ParquetSink {
     /// writable; [`Error::Dim`]; [`Error::Parquet`] for a Zstandard level that does not exist.
     pub fn create(
         path: impl AsRef<Path>,
-        layout: EmbedLayout,
+        layout: impl Into<RowLayout>,
         metadata: &[(String, String)],
         options: Options,
     ) -> Result<Self> {
         let path = path.as_ref();
         let fail = |e| Error::parquet(path, e);
-        let buffer = RowBuffer::new(layout, metadata)?;
+        let buffer = RowBuffer::new(&layout.into(), metadata)?;
         let properties = properties(&buffer, metadata, &options).map_err(fail)?;
         let (pending, file) = Pending::create(path)?;
         let with = ArrowWriterOptions::new().with_properties(properties);
@@ -91,6 +91,15 @@ impl Sink for ParquetSink {
             return Err(Error::Failed);
         }
         let result = self.append(rows);
+        self.failed = result.is_err();
+        result
+    }
+
+    fn keep(&mut self, kept: KeptRows) -> Result<()> {
+        if self.failed {
+            return Err(Error::Failed);
+        }
+        let result = self.buffer.keep(kept);
         self.failed = result.is_err();
         result
     }
@@ -170,6 +179,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::EmbedLayout;
     use crate::testing::{layouts, metadata, part, read_back, rows};
 
     fn small() -> Options {

@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use arrow_schema::{DataType, Field, FieldRef, Metadata, Schema};
+use arrow_schema::{DataType, Field, FieldRef, Fields, Metadata, Schema};
 use mseq_core::{EmbeddingDType, ListType};
 
 use crate::column::{Column, Embedding, Position, Text};
@@ -22,7 +22,7 @@ pub struct EmbedLayout {
 impl EmbedLayout {
     /// The Arrow schema of the output, `metadata` (`mamba_seq.*` keys) included.
     ///
-    /// No column is nullable. List items are, for the sake of readers, but none is ever null.
+    /// None of these columns is nullable. List items are, for the sake of readers, but none is ever null.
     ///
     /// # Errors
     ///
@@ -37,7 +37,7 @@ impl EmbedLayout {
     /// # Ok::<(), mseq_sink::Error>(())
     /// ```
     pub fn schema(&self, metadata: &[(String, String)]) -> Result<Schema> {
-        Ok(schema_of(&self.columns()?, metadata))
+        RowLayout::from(*self).schema(metadata)
     }
 
     /// The columns, empty, in file order.
@@ -85,10 +85,79 @@ impl EmbedLayout {
     }
 }
 
-/// The fields of `columns` with the file's metadata.
-pub(crate) fn schema_of(columns: &[Box<dyn Column>], metadata: &[(String, String)]) -> Schema {
-    let fields: Vec<_> = columns.iter().map(|c| c.field()).collect();
-    Schema::new_with_metadata(fields, metadata.iter().cloned().collect::<Metadata>())
+/// How kept columns are called in the output.
+const KEPT: &str = "input.";
+
+/// All columns of the output: those of `embed`, then those kept of an input table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RowLayout {
+    embed: EmbedLayout,
+    /// Called as in the output.
+    kept: Fields,
+}
+
+impl From<EmbedLayout> for RowLayout {
+    /// Without kept columns.
+    fn from(embed: EmbedLayout) -> Self {
+        Self { embed, kept: Fields::empty() }
+    }
+}
+
+impl RowLayout {
+    /// The columns of `embed`, and these of an input table as `input.NAME`. Each may hold nulls.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::KeptTwice`] when two of them would have one name.
+    pub fn new(embed: EmbedLayout, columns: &Fields) -> Result<Self> {
+        let kept: Fields = columns
+            .iter()
+            .map(|f| Field::new(format!("{KEPT}{}", f.name()), f.data_type().clone(), true))
+            .collect();
+        for (i, field) in kept.iter().enumerate() {
+            if kept.iter().take(i).any(|other| other.name() == field.name()) {
+                return Err(Error::KeptTwice { column: field.name().clone() });
+            }
+        }
+        Ok(Self { embed, kept })
+    }
+
+    /// The layout of a file with these columns after those of `embed`; `None` when they are not kept
+    /// ones.
+    pub(crate) fn of_file(embed: EmbedLayout, others: &[FieldRef]) -> Option<Self> {
+        let kept = |f: &FieldRef| f.name().starts_with(KEPT) && f.is_nullable();
+        others.iter().all(kept).then(|| Self { embed, kept: others.into() })
+    }
+
+    /// The columns that every file has.
+    pub fn embed(&self) -> &EmbedLayout {
+        &self.embed
+    }
+
+    /// The kept columns, called as in the output.
+    pub fn kept(&self) -> &Fields {
+        &self.kept
+    }
+
+    /// Names and types of the kept columns, as in the input: what makes two jobs keep the same.
+    pub fn kept_text(&self) -> String {
+        let text = |f: &FieldRef| {
+            let name = f.name();
+            format!("{} {}", name.strip_prefix(KEPT).unwrap_or(name), f.data_type())
+        };
+        self.kept.iter().map(text).collect::<Vec<_>>().join(", ")
+    }
+
+    /// The Arrow schema of the output, `metadata` (`mamba_seq.*` keys) included.
+    ///
+    /// # Errors
+    ///
+    /// As for [`EmbedLayout::schema`].
+    pub fn schema(&self, metadata: &[(String, String)]) -> Result<Schema> {
+        let fields: Vec<FieldRef> = self.embed.columns()?.iter().map(|c| Arc::new(c.field())).collect();
+        let fields: Fields = fields.into_iter().chain(self.kept.iter().cloned()).collect();
+        Ok(Schema::new_with_metadata(fields, metadata.iter().cloned().collect::<Metadata>()))
+    }
 }
 
 #[cfg(test)]

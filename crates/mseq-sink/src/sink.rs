@@ -2,7 +2,7 @@ use std::path::PathBuf;
 
 use mseq_core::RowBlock;
 
-use crate::Result;
+use crate::{KeptRows, Result};
 
 /// Where rows go, in output order.
 ///
@@ -16,6 +16,14 @@ pub trait Sink: Send {
     /// A value that the output cannot hold, or an output that cannot be written. After an error
     /// every later call fails with [`Error::Failed`](crate::Error::Failed).
     fn write(&mut self, rows: &RowBlock) -> Result<()>;
+
+    /// Takes the kept columns of records before the rows of these records come, in input order. Only
+    /// for a layout that has kept columns, and then for every record.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::KeptShape`](crate::Error::KeptShape) for columns that are not those of the layout.
+    fn keep(&mut self, kept: KeptRows) -> Result<()>;
 
     /// Writes what is left and makes the output complete and visible.
     ///

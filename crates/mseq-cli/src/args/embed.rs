@@ -8,7 +8,7 @@ use mseq_core::{DeviceSpec, EmbeddingDType, Layer, ListType, Pool, SequenceForma
 use mseq_engine::Context;
 use mseq_pipeline::Output;
 
-use super::{InputPlan, MemorySize, NotBuiltOptions, ProgressMode};
+use super::{Columns, InputPlan, Keep, MemorySize, NotBuiltOptions, ProgressMode};
 use crate::Failure;
 
 #[derive(Debug, Args)]
@@ -96,6 +96,10 @@ pub(crate) struct EmbedArgs {
     /// Column of a table that holds the record ids [default: the 0-based row number]
     #[arg(long, value_name = "COL")]
     id_column: Option<String>,
+
+    /// Columns of a table to carry through to the output, as input.COL
+    #[arg(long, value_name = "COL,...")]
+    pub(crate) keep: Option<Keep>,
 
     /// Go into sub-directories
     #[arg(long)]
@@ -287,7 +291,11 @@ impl EmbedArgs {
                 "--resume needs an output file; a stream can't be gone on with".into(),
             ));
         }
-        let columns = (self.sequence_column.as_ref(), self.id_column.as_ref());
+        let columns = Columns {
+            sequence: self.sequence_column.clone(),
+            id: self.id_column.clone(),
+            keep: self.keep.as_ref().map_or(Vec::new(), |keep| keep.0.clone()),
+        };
         let inputs = InputPlan::resolve(&self.inputs, self.recursive, columns)?;
         if inputs.has_stdin() {
             let counts = [

@@ -2,6 +2,7 @@ use std::path::{Path, PathBuf};
 
 use mseq_core::{Item, RecordHead, SequenceFormat};
 use mseq_pipeline::Input;
+use mseq_sink::{EmbedLayout, RowLayout};
 use mseq_source::{
     Counts, DnaTokenizer, InputSet, RecordFilter, SequenceSource, TABLE_FORMAT, TableOptions, TableSource,
     table_format,
@@ -13,7 +14,21 @@ use crate::Failure;
 #[derive(Debug)]
 pub(crate) enum InputPlan {
     Sequences(InputSet),
-    Table { names: Vec<String>, sequence_column: Option<String>, id_column: Option<String>, scratch: PathBuf },
+    Table { names: Vec<String>, columns: Columns, scratch: PathBuf },
+}
+
+/// Options that name columns of a table.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Columns {
+    pub(crate) sequence: Option<String>,
+    pub(crate) id: Option<String>,
+    pub(crate) keep: Vec<String>,
+}
+
+impl Columns {
+    fn any(&self) -> bool {
+        self.sequence.is_some() || self.id.is_some() || !self.keep.is_empty()
+    }
 }
 
 impl InputPlan {
@@ -21,11 +36,7 @@ impl InputPlan {
     ///
     /// # Errors
     /// When nothing is there, or tables and sequence files are mixed.
-    pub(crate) fn resolve(
-        args: &[String],
-        recursive: bool,
-        columns: (Option<&String>, Option<&String>),
-    ) -> Result<Self, Failure> {
+    pub(crate) fn resolve(args: &[String], recursive: bool, columns: Columns) -> Result<Self, Failure> {
         let is_table = |arg: &String| {
             let path = Path::new(arg);
             Ok::<bool, Failure>(path.exists() && table_format(path)?.is_some())
@@ -35,8 +46,8 @@ impl InputPlan {
             tables += usize::from(is_table(arg)?);
         }
         match tables {
-            0 if columns.0.is_some() || columns.1.is_some() => Err(Failure::Usage(
-                "--sequence-column and --id-column are for tables (CSV, TSV, Parquet), and no input is one"
+            0 if columns.any() => Err(Failure::Usage(
+                "--sequence-column, --id-column and --keep are for tables (CSV, TSV, Parquet), and no input is one"
                     .into(),
             )),
             0 => Ok(Self::Sequences(InputSet::resolve(args, recursive)?)),
@@ -45,8 +56,7 @@ impl InputPlan {
             )),
             _ => Ok(Self::Table {
                 names: args.to_vec(),
-                sequence_column: columns.0.cloned(),
-                id_column: columns.1.cloned(),
+                columns,
                 scratch: std::env::temp_dir(),
             }),
         }
@@ -88,15 +98,35 @@ impl InputPlan {
         }
     }
 
-    fn table(&self, tokenizer: DnaTokenizer, block: usize) -> Result<Option<TableSource>, Failure> {
-        let Self::Table { names, sequence_column, id_column, scratch } = self else { return Ok(None) };
+    fn table(
+        &self,
+        tokenizer: DnaTokenizer,
+        block: usize,
+        with_kept: bool,
+    ) -> Result<Option<TableSource>, Failure> {
+        let Self::Table { names, columns, scratch } = self else { return Ok(None) };
         let options = TableOptions {
-            sequence_column: sequence_column.clone(),
-            id_column: id_column.clone(),
-            keep: Vec::new(),
+            sequence_column: columns.sequence.clone(),
+            id_column: columns.id.clone(),
+            keep: if with_kept { columns.keep.clone() } else { Vec::new() },
             scratch_folder: scratch.clone(),
         };
         Ok(Some(TableSource::open(names, options, tokenizer, block)?))
+    }
+
+    /// All columns of the output, given those of `embed`: looks at the header of every table that
+    /// columns are kept of.
+    ///
+    /// # Errors
+    /// When a column is missing, cannot be kept, or has not the same type in all tables.
+    pub(crate) fn layout(&self, embed: EmbedLayout) -> Result<RowLayout, Failure> {
+        if !matches!(self, Self::Table { columns, .. } if !columns.keep.is_empty()) {
+            return Ok(embed.into());
+        }
+        Ok(match self.table(DnaTokenizer::caduceus(), 1, true)? {
+            Some(table) => RowLayout::new(embed, table.kept_columns())?,
+            None => embed.into(),
+        })
     }
 
     /// The input at its start, less what `filter` leaves out.
@@ -116,7 +146,7 @@ impl InputPlan {
                 None => source,
             })));
         }
-        match self.table(tokenizer, block)? {
+        match self.table(tokenizer, block, true)? {
             Some(table) => Ok(Input::Table(Box::new(match filter {
                 Some(filter) => table.with_filter(filter),
                 None => table,
@@ -132,7 +162,7 @@ impl InputPlan {
     pub(crate) fn count(&self) -> Result<Counts, Failure> {
         match self {
             Self::Sequences(set) => Ok(mseq_source::count(set)?),
-            Self::Table { .. } => match self.table(DnaTokenizer::caduceus(), 1 << 16)? {
+            Self::Table { .. } => match self.table(DnaTokenizer::caduceus(), 1 << 16, false)? {
                 Some(table) => Ok(table.count()?),
                 None => Ok(Counts::default()),
             },

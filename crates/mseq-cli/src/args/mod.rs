@@ -2,6 +2,7 @@
 
 mod embed;
 mod inputs;
+mod keep;
 mod memory;
 mod merge;
 mod models;
@@ -12,7 +13,8 @@ use clap::{Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 pub(crate) use embed::{EmbedArgs, EmbedPlan, OnBadRecord, Shard};
-pub(crate) use inputs::InputPlan;
+pub(crate) use inputs::{Columns, InputPlan};
+pub(crate) use keep::Keep;
 pub(crate) use memory::MemorySize;
 pub(crate) use merge::MergeArgs;
 pub(crate) use models::ModelsCommand;

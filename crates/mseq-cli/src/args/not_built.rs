@@ -23,8 +23,6 @@ pub(crate) struct NotBuiltOptions {
     #[arg(long, hide = true)]
     add_special_tokens: bool,
     #[arg(long, hide = true)]
-    keep: Option<String>,
-    #[arg(long, hide = true)]
     head: Option<String>,
     #[arg(long, hide = true)]
     mask_stride: Option<String>,
@@ -44,7 +42,6 @@ impl NotBuiltOptions {
             ("--strand", given(&self.strand, "forward")),
             ("--combine-strands", self.combine_strands.is_some()),
             ("--add-special-tokens", self.add_special_tokens),
-            ("--keep", self.keep.is_some()),
             ("--head", self.head.is_some()),
             ("--mask-stride", self.mask_stride.is_some()),
             ("--channel", self.channel.is_some()),

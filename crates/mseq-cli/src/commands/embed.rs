@@ -5,7 +5,7 @@ use mseq_core::{Item, SequenceFormat};
 use mseq_engine::{EngineConfig, open};
 use mseq_model::Checkpoint;
 use mseq_pipeline::{Counters, EmbedJob, Output, Summary};
-use mseq_sink::EmbedLayout;
+use mseq_sink::{EmbedLayout, JOB_KEYS, RowLayout};
 use mseq_source::DnaTokenizer;
 
 use super::budget::Budget;
@@ -27,6 +27,14 @@ pub(crate) fn run(args: &EmbedArgs, quiet: bool, verbose: bool, line: &[OsString
     let budget =
         Budget::new(args.memory_limit.0, args.chunk.map(|n| n as usize), &checkpoint.shape, &config)?;
     config.chunk = budget.chunk;
+    let layout = EmbedLayout {
+        dim: checkpoint.shape.d_model,
+        dtype: plan.embedding_dtype,
+        list: plan.list_type,
+        region: false,
+    };
+    // A missing column shows here, before a pass over the whole input.
+    let layout = plan.inputs.layout(layout)?;
     if args.dry_run {
         return plan::dry_run(args, &plan, &checkpoint, &config, budget);
     }
@@ -46,14 +54,8 @@ pub(crate) fn run(args: &EmbedArgs, quiet: bool, verbose: bool, line: &[OsString
     if config.pool == mseq_core::Pool::None {
         plan::check_size(args, &plan, checkpoint.shape.d_model, quiet)?;
     }
-    let layout = EmbedLayout {
-        dim: checkpoint.shape.d_model,
-        dtype: plan.embedding_dtype,
-        list: plan.list_type,
-        region: false,
-    };
     let metadata = metadata(args, &plan, &checkpoint, &config, (format, &selection), &opened.device, line)?;
-    let digest = digest(&plan, &metadata);
+    let digest = digest(&plan, &layout, &metadata);
     if verbose {
         say::line(&format!(
             "model {} ({} parameters, {} layers), {}, chunk {} tokens, window {}, pool {}, layer {}",
@@ -89,7 +91,7 @@ pub(crate) fn run(args: &EmbedArgs, quiet: bool, verbose: bool, line: &[OsString
     progress.finish(result.is_ok());
     let summary = result?;
     if !quiet {
-        report(&summary, &plan, &selection, layout.dim);
+        report(&summary, &plan, &selection, checkpoint.shape.d_model);
     }
     Ok(())
 }
@@ -142,28 +144,19 @@ fn resume_notes(resume: bool, plan: &EmbedPlan) {
 }
 
 /// What makes two runs the same job: everything that changes a row, or the columns.
-fn digest(plan: &EmbedPlan, metadata: &[(String, String)]) -> mseq_pipeline::Digest {
-    const KEYS: [&str; 12] = [
-        "version",
-        "model_sha256",
-        "pool",
-        "window",
-        "stride",
-        "layer",
-        "context",
-        "overlap",
-        "strand",
-        "dtype",
-        "shard",
-        "on_bad_record",
-    ];
+fn digest(plan: &EmbedPlan, layout: &RowLayout, metadata: &[(String, String)]) -> mseq_pipeline::Digest {
     let mut digest: mseq_pipeline::Digest = metadata
         .iter()
         .filter_map(|(key, value)| {
-            let key = key.strip_prefix("mamba_seq.").filter(|key| KEYS.contains(key))?;
+            let key = key.strip_prefix("mamba_seq.")?;
+            let key = Some(key).filter(|key| JOB_KEYS.contains(key) || *key == "shard")?;
             Some((key.to_owned(), value.clone()))
         })
         .collect();
+    if !layout.kept().is_empty() {
+        // With the types: a table that was written anew may have others.
+        digest.insert("keep".into(), layout.kept_text());
+    }
     digest.insert("input".into(), plan.inputs.names().join(" "));
     digest.insert("embedding-dtype".into(), format!("{:?}", plan.embedding_dtype).to_lowercase());
     digest.insert("list-type".into(), format!("{:?}", plan.list_type).to_lowercase());
@@ -204,7 +197,13 @@ fn metadata(
         ("seed", "none".to_owned()),
     ];
     let input = selection.input.clone().map(|input| ("input", input));
-    Ok(values.into_iter().chain(input).map(|(key, value)| (format!("mamba_seq.{key}"), value)).collect())
+    let keep = args.keep.as_ref().map(|keep| ("keep", keep.to_string()));
+    Ok(values
+        .into_iter()
+        .chain(input)
+        .chain(keep)
+        .map(|(key, value)| (format!("mamba_seq.{key}"), value))
+        .collect())
 }
 
 /// The command line as a shell would take it; user names, passwords and query strings of URLs

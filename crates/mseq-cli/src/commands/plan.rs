@@ -90,7 +90,7 @@ pub(super) fn dry_run(
          records  {}\n\
          tokens   {}\n\
          rows     {}\n\
-         output   {target}, up to {}\n\
+         output   {target}, up to {}{}\n\
          memory   about {}\n\
          scratch  none\n\
          time     about {} ({} tokens/s measured now)\n",
@@ -103,6 +103,7 @@ pub(super) fn dry_run(
         say::grouped(counts.bases),
         say::grouped(rows),
         say::bytes(rows * row_bytes),
+        if args.keep.is_some() { ", and the kept columns" } else { "" },
         say::bytes(memory),
         say::seconds(counts.bases as f64 / rate),
         say::grouped(rate as u64),

@@ -9,28 +9,14 @@ use arrow_array::{Array, RecordBatch};
 use arrow_schema::{DataType, Schema};
 use mseq_core::{EmbeddingDType, ListType};
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
+use parquet::file::metadata::{ParquetMetaData, RowGroupMetaData};
 
 use crate::log::rows_of;
-use crate::{EmbedLayout, Error, Options, ParquetSink, Report, Result, Sink};
+use crate::{EmbedLayout, Error, JOB_KEYS, KeptRows, Options, ParquetSink, Report, Result, RowLayout, Sink};
 
-/// Metadata that must be equal in all shards, because each of it changes rows.
-const SAME: [&str; 14] = [
-    "version",
-    "model_sha256",
-    "modality",
-    "pool",
-    "window",
-    "stride",
-    "layer",
-    "context",
-    "overlap",
-    "strand",
-    "dtype",
-    "on_bad_record",
-    // Counted over the whole input by every shard.
-    "skipped_records",
-    "input",
-];
+/// Metadata beside [`JOB_KEYS`] that must be equal in all shards: what each of them counted over the
+/// whole input.
+const SAME: [&str; 2] = ["skipped_records", "input"];
 /// Metadata that may differ; the merged file names each value once.
 const EACH: [&str; 3] = ["model", "device", "chunk"];
 /// Readers that are open at a time: each holds a page of every column, some 1 MiB.
@@ -45,7 +31,9 @@ const LISTED: usize = 10;
 pub struct Shards {
     /// In the order of their numbers.
     shards: Vec<Shard>,
-    layout: EmbedLayout,
+    layout: RowLayout,
+    /// Bytes of the kept columns of a row, where they are largest.
+    kept_bytes: usize,
     /// Of the merged file, but for `mamba_seq.command`.
     metadata: Vec<(String, String)>,
 }
@@ -67,6 +55,7 @@ struct Footer {
     number: u64,
     of: u64,
     rows: u64,
+    kept_bytes: usize,
     /// Without the metadata.
     schema: Schema,
     /// Of the file, `mamba_seq.*`, in its order.
@@ -85,8 +74,10 @@ impl Shards {
         // By number: the rest of a footer is as in the first, and forgotten.
         let mut found: BTreeMap<u64, Shard> = BTreeMap::new();
         let mut each: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+        let mut kept_bytes = 0;
         for path in paths {
             let footer = Footer::read(path)?;
+            kept_bytes = kept_bytes.max(footer.kept_bytes);
             if let Some(first) = &first {
                 footer.check(first)?;
             }
@@ -112,7 +103,7 @@ impl Shards {
         missing(&found, first.of)?;
         let shards: Vec<Shard> = found.into_values().collect();
         let layout = layout_of(&first, &shards)?;
-        Ok(Self { shards, layout, metadata: merged(first.metadata, &each) })
+        Ok(Self { shards, layout, kept_bytes, metadata: merged(first.metadata, &each) })
     }
 
     /// How many there are.
@@ -135,9 +126,9 @@ impl Shards {
                 command.clone_into(value);
             }
         }
-        let options = Options::for_layout(&self.layout);
+        let (dim, options) = (self.layout.embed().dim, Options::for_layout(self.layout.embed()));
         let mut sink = Box::new(ParquetSink::create(output, self.layout, &self.metadata, options)?);
-        let mut readers = Readers::new(self.shards.len(), self.layout.dim);
+        let mut readers = Readers::new(self.shards.len(), dim * 4 + 128 + self.kept_bytes);
         // The next record of each shard.
         let mut next = BinaryHeap::new();
         for (s, shard) in self.shards.iter_mut().enumerate() {
@@ -156,7 +147,7 @@ impl Shards {
             }
             let shard = &mut self.shards[s];
             let before = other.map(|(record, _)| record);
-            if let Some(record) = shard.copy(record, before, s, &mut readers, &mut sink, self.layout.dim)? {
+            if let Some(record) = shard.copy(record, before, s, &mut readers, &mut sink, dim)? {
                 next.push(Reverse((record, s)));
             }
         }
@@ -220,12 +211,17 @@ impl Shard {
                 to += 1;
             }
             if let Some(batch) = &self.batch {
-                let rows = rows_of(&batch.slice(from, to - from), dim);
+                let batch = batch.slice(from, to - from);
+                let rows = rows_of(&batch, dim);
                 if rows.len() != to - from || rows.values.len() != rows.len() * dim {
                     return fail(format!(
                         "'{}': its rows are not all {dim} values wide",
                         self.path.display()
                     ));
+                }
+                let kept = batch.schema().index_of("embedding")? + 1;
+                if batch.num_columns() > kept {
+                    sink.keep(KeptRows::of_output(&batch, kept)?)?;
                 }
                 sink.write(&rows)?;
             }
@@ -247,8 +243,7 @@ struct Readers {
 }
 
 impl Readers {
-    fn new(shards: usize, dim: usize) -> Self {
-        let row_bytes = dim * 4 + 128;
+    fn new(shards: usize, row_bytes: usize) -> Self {
         let batch_rows = ((BATCHES / shards.max(1)).min(BATCH) / row_bytes).max(1);
         Self { open: Vec::new(), batch_rows }
     }
@@ -320,6 +315,7 @@ impl Footer {
             number: 1,
             of: 1,
             rows: file.num_rows() as u64,
+            kept_bytes: kept_bytes(builder.metadata()),
             schema: Schema::new(builder.schema().fields().clone()),
             metadata,
         };
@@ -345,7 +341,7 @@ impl Footer {
     fn check(&self, first: &Self) -> Result<()> {
         let (name, known) = (self.path.display(), first.path.display());
         let say = |value: Option<&str>| value.map_or("not there".to_owned(), |v| format!("'{v}'"));
-        for key in SAME {
+        for key in JOB_KEYS.into_iter().chain(SAME) {
             let (a, b) = (first.get(key), self.get(key));
             if a != b {
                 let (a, b) = (say(a), say(b));
@@ -400,8 +396,23 @@ fn missing(found: &BTreeMap<u64, Shard>, of: u64) -> Result<()> {
     fail(format!("{shards} {}{more} {are} missing; give all {of} shards", listed.join(", ")))
 }
 
+/// Bytes of the kept columns of a row, in the row group where they are largest.
+fn kept_bytes(file: &ParquetMetaData) -> usize {
+    let of_group = |group: &RowGroupMetaData| {
+        let columns = group.columns().iter().enumerate();
+        let kept =
+            columns.filter(|(i, _)| group.schema_descr().get_column_root(*i).name().starts_with("input."));
+        // What a dictionary takes in the file says little.
+        let bytes = kept.map(|(_, c)| {
+            c.uncompressed_size().max(c.unencoded_byte_array_data_bytes().unwrap_or(0)).max(0) as u64
+        });
+        bytes.sum::<u64>() / group.num_rows().max(1) as u64
+    };
+    usize::try_from(file.row_groups().iter().map(of_group).max().unwrap_or(0)).unwrap_or(usize::MAX / 2)
+}
+
 /// The layout that the files were written with.
-fn layout_of(first: &Footer, shards: &[Shard]) -> Result<EmbedLayout> {
+fn layout_of(first: &Footer, shards: &[Shard]) -> Result<RowLayout> {
     let name = first.path.display();
     let embedding = first.schema.field_with_name("embedding").ok().map(|field| field.data_type());
     let (item, list, dim) = match embedding {
@@ -418,9 +429,12 @@ fn layout_of(first: &Footer, shards: &[Shard]) -> Result<EmbedLayout> {
         _ => EmbeddingDType::F32,
     };
     let region = first.schema.field_with_name("region").is_ok();
-    let layout = EmbedLayout { dim, dtype, list, region };
-    let wanted = layout.schema(&[])?;
-    if first.schema != wanted {
+    let embed = EmbedLayout { dim, dtype, list, region };
+    let wanted = embed.schema(&[])?;
+    let (ours, others) =
+        first.schema.fields().split_at(wanted.fields().len().min(first.schema.fields().len()));
+    let layout = RowLayout::of_file(embed, others).filter(|_| ours == &wanted.fields()[..]);
+    let Some(layout) = layout else {
         let names =
             |schema: &Schema| schema.fields().iter().map(|f| f.name().clone()).collect::<Vec<_>>().join(", ");
         return fail(format!(
@@ -428,7 +442,7 @@ fn layout_of(first: &Footer, shards: &[Shard]) -> Result<EmbedLayout> {
             names(&first.schema),
             names(&wanted)
         ));
-    }
+    };
     Ok(layout)
 }
 

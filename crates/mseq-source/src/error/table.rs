@@ -54,6 +54,16 @@ pub enum TableError {
         /// The option that names it.
         option: &'static str,
     },
+    /// A column of a type that cannot be kept.
+    #[error("{path}: column '{column}' is {have}, which cannot be kept; leave it out of --keep")]
+    KeptKind {
+        /// The table.
+        path: String,
+        /// The column.
+        column: String,
+        /// Its type.
+        have: String,
+    },
     /// A kept column that changes its type between files.
     #[error("{path}: kept column '{column}' is {have}, but {want} in the first table; convert one of them")]
     KeptType {

@@ -3,6 +3,7 @@
 mod columns;
 mod csv;
 mod format;
+mod kept;
 mod parquet;
 mod source;
 #[cfg(test)]
@@ -14,7 +15,8 @@ use arrow_array::{ArrayRef, RecordBatch};
 pub(crate) use columns::Columns;
 pub use columns::TableOptions;
 pub use format::{TableFormat, table_format};
-pub use source::{KeptBatch, TABLE_FORMAT, TableSource};
+pub use kept::KeptBatch;
+pub use source::{TABLE_FORMAT, TableSource};
 
 use crate::Error;
 

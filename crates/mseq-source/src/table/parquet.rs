@@ -9,6 +9,7 @@ use parquet::arrow::arrow_reader::{
 };
 use parquet::file::metadata::RowGroupMetaData;
 
+use super::kept::plain;
 use super::texts::{is_id, is_text};
 use super::{Columns, Rows, TableOptions, schema_error};
 use crate::error::TableError;
@@ -39,9 +40,9 @@ fn broken(path: &str, e: &dyn std::fmt::Display) -> Error {
 
 impl ParquetTable {
     pub(super) fn new(file: File, path: &Arc<str>, options: &TableOptions) -> Result<Self> {
-        let metadata =
+        let mut metadata =
             ArrowReaderMetadata::load(&file, ArrowReaderOptions::new()).map_err(|e| broken(path, &e))?;
-        let fields = metadata.schema().fields().clone();
+        let mut fields = metadata.schema().fields().clone();
         let names: Vec<_> = fields.iter().map(|f| f.name().clone()).collect();
         let columns = Columns::find(path, &names, options)?;
         let wrong = |i: usize, option| {
@@ -53,6 +54,24 @@ impl ParquetTable {
         }
         if let Some(id) = columns.id.filter(|&id| !is_id(fields[id].data_type())) {
             return Err(wrong(id, "--id-column"));
+        }
+        let kept = columns.kept.iter().map(|&i| Some((i, plain(fields[i].data_type())?)));
+        let kept = kept.collect::<Option<Vec<_>>>().ok_or_else(|| {
+            let no = columns.kept.iter().find(|&&i| plain(fields[i].data_type()).is_none());
+            let (column, have) =
+                no.map_or_else(Default::default, |&i| (names[i].clone(), fields[i].data_type().to_string()));
+            Error::from(TableError::KeptKind { path: path.to_string(), column, have })
+        })?;
+        if kept.iter().any(|(i, kind)| kind != fields[*i].data_type()) {
+            // The decoder makes the plain types itself.
+            let mut wanted: Vec<_> = fields.iter().cloned().collect();
+            for (i, kind) in kept {
+                wanted[i] = Arc::new(Field::clone(&fields[i]).with_data_type(kind));
+            }
+            fields = wanted.into();
+            let options = ArrowReaderOptions::new().with_schema(Arc::new(Schema::new(fields.clone())));
+            metadata = ArrowReaderMetadata::try_new(metadata.metadata().clone(), options)
+                .map_err(|e| broken(path, &e))?;
         }
         // Nulls allowed and no notes, so that files differ in nothing but the type.
         let plain = |&i: &usize| Field::new(&names[i], fields[i].data_type().clone(), true);

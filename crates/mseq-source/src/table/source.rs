@@ -4,14 +4,14 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use arrow_array::RecordBatch;
 use arrow_schema::Fields;
 use mseq_core::{Item, RecordHead, RecordTail, SequenceFormat};
 
 use super::csv::CsvTable;
 use super::format::{self, TableFormat, of_head, table_format};
+use super::kept::KeptBatch;
 use super::parquet::ParquetTable;
-use super::{Rows, TableOptions, one_line, texts};
+use super::{Rows, TableOptions, one_line, schema_error, texts};
 use crate::decompress::decompress;
 use crate::error::TableError;
 use crate::fault::place;
@@ -20,23 +20,6 @@ use crate::{Counts, DnaTokenizer, Error, Keep, RecordFilter, Result, Strands, co
 /// What the format of a table's records is said to be: like reads, one row of output a record by
 /// default. `SequenceFormat` has no name of its own for tables yet.
 pub const TABLE_FORMAT: SequenceFormat = SequenceFormat::Fastq;
-
-/// The kept columns of some records that follow each other.
-#[derive(Debug, Clone, PartialEq)]
-pub struct KeptBatch {
-    /// [`RecordHead::index`] of the record of row 0; row `i` belongs to the `i`-th behind it.
-    pub first_record: u64,
-    /// The columns, called as in the table.
-    pub batch: RecordBatch,
-}
-
-impl KeptBatch {
-    /// The row of a record, if it is in this batch.
-    pub fn row(&self, record: u64) -> Option<usize> {
-        let row = usize::try_from(record.checked_sub(self.first_record)?).ok()?;
-        (row < self.batch.num_rows()).then_some(row)
-    }
-}
 
 enum Reader {
     Text(CsvTable),
@@ -124,6 +107,8 @@ pub struct TableSource {
     record: Option<Record>,
     begun: bool,
     kept: Option<KeptBatch>,
+    /// Whether the record's own kept row was given, which only a filter asks for.
+    kept_given: bool,
     filter: Option<RecordFilter>,
     strands: Strands,
     over: bool,
@@ -174,6 +159,7 @@ impl TableSource {
             record: None,
             begun: false,
             kept: None,
+            kept_given: false,
             filter: None,
             strands: Strands::Forward,
             over: false,
@@ -194,16 +180,32 @@ impl TableSource {
         self
     }
 
-    /// The kept columns, called as in the table: all text in CSV and TSV, else as stored.
+    /// The kept columns, called as in the table: all text in CSV and TSV, else as stored, but for
+    /// text and lists, which have one layout (dictionaries are taken apart).
     pub fn kept_columns(&self) -> &Fields {
         &self.kept_columns
     }
 
-    /// The kept columns of the batch that the record begun last is in, and of those up to the next
-    /// `Begin` of another batch; `None` when they were taken, so that asking after each `Begin`
-    /// gives each batch once.
-    pub fn take_kept(&mut self) -> Option<KeptBatch> {
-        self.kept.take()
+    /// The kept columns of the record begun last, and of some that follow it; `None` when an earlier
+    /// call gave them, so that asking after each `Begin` gives the values of each record once.
+    ///
+    /// With a filter each record has a batch of its own: the rows of one may be few and far between,
+    /// and whoever waits for them would hold all the others too.
+    ///
+    /// # Errors
+    ///
+    /// Columns that cannot be copied: the table is broken.
+    pub fn take_kept(&mut self) -> Result<Option<KeptBatch>> {
+        if self.filter.is_none() {
+            return Ok(self.kept.take());
+        }
+        let (Some(kept), Some(record)) = (&self.kept, &self.record) else { return Ok(None) };
+        // Before the first `next` and after the last row of a record there is nothing to give.
+        let Some(row) = kept.row(record.head.index).filter(|_| !self.kept_given) else { return Ok(None) };
+        let label = self.open.as_ref().map_or("", |open| &open.1);
+        let alone = kept.alone(row).map_err(|e| schema_error(label, &e))?;
+        self.kept_given = true;
+        Ok(Some(alone))
     }
 
     /// Bases given so far, over all rows and strands.
@@ -272,7 +274,7 @@ impl TableSource {
             };
             let all = bases.len() as u64;
             head.reversed = (self.strands == Strands::Reverse).then_some(all);
-            self.begun = false;
+            (self.begun, self.kept_given) = (false, false);
             let (first, then) = (runs[0].take().unwrap_or_default(), runs[1].take());
             let row = self.table_rows - 1;
             self.record =

@@ -37,7 +37,7 @@ fn read(mut source: TableSource) -> (Vec<Row>, Vec<Error>) {
     loop {
         match source.next() {
             Ok(Some(Item::Begin(head))) => {
-                kept.extend(source.take_kept());
+                kept.extend(source.take_kept().unwrap());
                 let found = kept.last().and_then(|k| Some((k, k.row(head.index)?)));
                 let values = found.map_or(Vec::new(), |(k, row)| {
                     k.batch
@@ -181,11 +181,12 @@ fn parquet_of_every_text_type_and_packing() {
         let mut source = source(&[&path], &kept, 3).unwrap();
         assert_eq!(source.kept_columns()[0].data_type(), &arrow_schema::DataType::Int64);
         source.next().unwrap();
-        let kept = source.take_kept().unwrap();
+        let kept = source.take_kept().unwrap().unwrap();
         assert_eq!(kept.batch.schema().fields(), source.kept_columns());
         assert_eq!(kept.batch.column(0).as_primitive::<Int64Type>().value(0), 10);
         assert_eq!((kept.row(0), kept.row(7)), (Some(0), None));
-        assert_eq!(source.take_kept(), None);
+        assert_eq!(source.take_kept().unwrap(), None);
+        assert_eq!(source.kept_columns()[1].data_type(), &arrow_schema::DataType::Utf8);
         let packed = dir.write("x.parquet.gz", &gzip(&fs::read(&path).unwrap()));
         assert_eq!(all(&[&packed], &options(Some("n"), &["n", "sequence"]), 3), rows);
     }
@@ -371,7 +372,7 @@ fn table_speed() {
         let mut source = source(&[&path], &options(None, &["label"]), 1 << 16).unwrap();
         let mut kept = 0;
         while let Some(item) = source.next().unwrap() {
-            if let (Item::Begin(_), Some(batch)) = (item, source.take_kept()) {
+            if let (Item::Begin(_), Some(batch)) = (item, source.take_kept().unwrap()) {
                 kept += batch.batch.num_rows();
             }
         }
