@@ -12,7 +12,7 @@ use crate::stats::Tally;
 use crate::{Error, Result};
 
 /// Of the file's layout: a reader refuses any other.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// A job's identity: whatever changes a row, by name. Not device, threads, chunk or progress.
 pub type Digest = BTreeMap<String, String>;
@@ -234,15 +234,15 @@ mod tests {
             fs::write(&path, &good[..len]).unwrap();
             assert!(matches!(Checkpoint::read(&output), Err(Error::Checkpoint { .. })), "{len}");
         }
-        let text = String::from_utf8_lossy(&good).replace(r#"version\":1"#, r#"version\":7"#);
+        let text = String::from_utf8_lossy(&good).replace(r#"version\":2"#, r#"version\":7"#);
         assert_ne!(text.as_bytes(), good);
         let other = Checkpoint::parse(&{
-            let at = good.windows(12).position(|w| w == br#"version\":1,"#).unwrap();
+            let at = good.windows(12).position(|w| w == br#"version\":2,"#).unwrap();
             let mut other = good.clone();
             other[at + 10] = b'7';
             other
         });
-        assert!(other.unwrap_err().contains("has version 7; this program reads version 1"));
+        assert!(other.unwrap_err().contains("has version 7; this program reads version 2"));
     }
 
     #[test]

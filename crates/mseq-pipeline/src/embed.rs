@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use mseq_core::{Item, RowBlock};
 use mseq_engine::{Engine, EngineConfig, Runner};
-use mseq_sink::{KeptRows, Report, RowLayout, Saved};
+use mseq_sink::{Arrange, KeptRows, Report, RowLayout, Saved};
 use tokio::runtime::{Builder, Handle};
 use tokio::task::JoinHandle;
 
@@ -29,6 +29,8 @@ pub struct EmbedJob {
     pub output: Output,
     /// Columns.
     pub layout: RowLayout,
+    /// How rows are put in order that do not come in it.
+    pub arrange: Option<Arrange>,
     /// File metadata.
     pub metadata: Vec<(String, String)>,
     /// Bytes that may wait between two stages.
@@ -113,17 +115,17 @@ fn earlier(job: &EmbedJob) -> Result<Option<Checkpoint>> {
 async fn stages(job: EmbedJob, counters: Arc<Counters>) -> Result<Summary> {
     let start = Instant::now();
     let earlier = earlier(&job)?;
-    let EmbedJob { mut source, first, runner, engine, output, layout, metadata, queue_bytes, digest, .. } =
-        job;
+    let EmbedJob { mut source, first, runner, engine, output, .. } = job;
+    let EmbedJob { layout, arrange, metadata, queue_bytes, digest, .. } = job;
     let tally = earlier.as_ref().map_or_else(Tally::default, |c| c.tally.clone());
     let mut resumed_from = 0;
     let (engine, writing) = match earlier {
-        None => (Engine::new(engine, runner), Writing::open(&output, layout, &metadata, None)?),
+        None => (Engine::new(engine, runner), Writing::open(&output, layout, &metadata, arrange, None)?),
         Some(checkpoint) => {
             let p = &checkpoint.position;
-            resumed_from = tally.bases + if p.ended { 0 } else { p.pos };
+            resumed_from = tally.tokens + if p.ended { 0 } else { p.pos };
             let engine = Engine::resume(engine, runner, p.clone(), &checkpoint.snapshot)?;
-            (engine, Writing::open(&output, layout, &metadata, Some(&checkpoint))?)
+            (engine, Writing::open(&output, layout, &metadata, arrange, Some(&checkpoint))?)
         }
     };
     counters.start(resumed_from, tally.records);
@@ -300,8 +302,9 @@ fn run(
 }
 
 fn take(step: mseq_engine::Step, tally: &mut Tally, out: &Sender<Message>, shared: &Shared) -> Result<()> {
-    shared.counters.add(step.tokens, step.rows.len() as u64, step.done.len() as u64);
+    let records = tally.records;
     step.done.iter().for_each(|record| tally.add(record));
+    shared.counters.add(step.tokens, step.rows.len() as u64, tally.records - records);
     if step.rows.is_empty() {
         return Ok(());
     }

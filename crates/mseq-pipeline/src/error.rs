@@ -32,6 +32,14 @@ pub enum Error {
     /// The output.
     #[error(transparent)]
     Sink(#[from] mseq_sink::Error),
+    /// There is no room for rows that wait to be put in order.
+    #[error("{}: cannot keep rows there ({cause}); set TMPDIR to a folder with space, or write to a file", folder.display())]
+    Spool {
+        /// The folder for temporary files.
+        folder: PathBuf,
+        /// What the system said.
+        cause: std::io::Error,
+    },
     /// A signal. `saved`: the checkpointed log, when there is one.
     #[error("{signal}; {}", match saved {
         Some(path) => format!("the work so far is in {}: add --resume to go on", path.display()),

@@ -1,7 +1,7 @@
 use std::path::PathBuf;
 
 use mseq_core::RowBlock;
-use mseq_sink::{IpcSink, KeptRows, Options, ParquetSink, Report, RowLayout, RowLog, Sink};
+use mseq_sink::{Arrange, IpcSink, KeptRows, Options, ParquetSink, Report, RowLayout, RowLog, Sink};
 
 use crate::checkpoint::{self, Checkpoint};
 use crate::{Error, Result};
@@ -21,6 +21,8 @@ pub(crate) enum Writing {
     Direct(Box<dyn Sink>),
     /// A file, with checkpoints beside its log.
     Logged { log: Box<RowLog>, output: PathBuf, has_checkpoint: bool },
+    /// A stream or a device whose rows have to be put in order first.
+    Spooled { log: Box<RowLog>, sink: Box<dyn Sink>, _folder: tempfile::TempDir },
 }
 
 impl Writing {
@@ -29,17 +31,33 @@ impl Writing {
         output: &Output,
         layout: RowLayout,
         metadata: &[(String, String)],
+        arrange: Option<Arrange>,
         resume: Option<&Checkpoint>,
     ) -> Result<Self> {
-        let options = Options::for_layout(layout.embed());
+        let options = Options { arrange, ..Options::for_layout(layout.embed()) };
+        let direct = |sink: Box<dyn Sink>| -> Result<Self> {
+            if arrange.is_none() {
+                return Ok(Self::Direct(sink));
+            }
+            let parent = std::env::temp_dir();
+            let folder =
+                tempfile::tempdir_in(&parent).map_err(|cause| Error::Spool { folder: parent, cause })?;
+            let log = RowLog::create(
+                &folder.path().join("rows"),
+                layout.clone(),
+                metadata,
+                options.clone(),
+                || {},
+            )?;
+            Ok(Self::Spooled { log: Box::new(log), sink, _folder: folder })
+        };
         Ok(match output {
             Output::Stdout => {
-                let sink =
-                    IpcSink::new(std::io::stdout(), layout, metadata, &options).map_err(broken_pipe)?;
-                Self::Direct(Box::new(sink))
+                let sink = IpcSink::new(std::io::stdout(), layout.clone(), metadata, &options);
+                direct(Box::new(sink.map_err(broken_pipe)?))?
             }
             Output::Parquet(path) if !RowLog::can_log(path) => {
-                Self::Direct(Box::new(ParquetSink::create(path, layout, metadata, options)?))
+                direct(Box::new(ParquetSink::create(path, layout.clone(), metadata, options.clone())?))?
             }
             Output::Parquet(path) => {
                 let log = match resume {
@@ -57,7 +75,7 @@ impl Writing {
     pub(crate) fn write(&mut self, rows: &RowBlock) -> Result<()> {
         match self {
             Self::Direct(sink) => sink.write(rows).map_err(broken_pipe),
-            Self::Logged { log, .. } => log.write(rows).map_err(broken_pipe),
+            Self::Logged { log, .. } | Self::Spooled { log, .. } => log.write(rows).map_err(broken_pipe),
         }
     }
 
@@ -65,7 +83,7 @@ impl Writing {
     pub(crate) fn keep(&mut self, kept: KeptRows) -> Result<()> {
         match self {
             Self::Direct(sink) => sink.keep(kept).map_err(broken_pipe),
-            Self::Logged { log, .. } => log.keep(kept).map_err(broken_pipe),
+            Self::Logged { log, .. } | Self::Spooled { log, .. } => log.keep(kept).map_err(broken_pipe),
         }
     }
 
@@ -83,6 +101,7 @@ impl Writing {
     pub(crate) fn finish(self) -> Result<Report> {
         match self {
             Self::Direct(sink) => sink.finish().map_err(broken_pipe),
+            Self::Spooled { log, sink, .. } => log.finish_into(sink).map_err(broken_pipe),
             Self::Logged { log, output, .. } => {
                 log.finish(|| checkpoint::remove(&output)).map_err(broken_pipe)
             }

@@ -111,6 +111,8 @@ pub struct Tally {
     pub empty: u64,
     /// Letters read.
     pub bases: u64,
+    /// Tokens that went through the model: letters, twice where both strands are read.
+    pub tokens: u64,
     /// Letters that became the unknown token.
     pub unknown: u64,
     /// Lower-case letters.
@@ -119,6 +121,8 @@ pub struct Tally {
     pub unknown_in: Vec<UnknownIn>,
     /// Records with unknown letters.
     pub unknown_records: u64,
+    /// Index of the last record.
+    pub last: Option<u64>,
 }
 
 impl Tally {
@@ -127,6 +131,11 @@ impl Tally {
 
     pub(crate) fn add(&mut self, record: &RecordSummary) {
         let tail = record.tail;
+        self.tokens += tail.bases;
+        if self.last.replace(record.head.index) == Some(record.head.index) {
+            // Its other strand: the same letters.
+            return;
+        }
         self.records += 1;
         self.empty += u64::from(tail.bases == 0);
         self.bases += tail.bases;

@@ -1,6 +1,6 @@
 /// The keys under `mamba_seq.` that name a job: each of them changes rows or columns. Whoever
 /// compares jobs adds what only matters to it, such as the shard.
-pub const JOB_KEYS: [&str; 13] = [
+pub const JOB_KEYS: [&str; 15] = [
     "version",
     "model_sha256",
     "modality",
@@ -11,6 +11,8 @@ pub const JOB_KEYS: [&str; 13] = [
     "context",
     "overlap",
     "strand",
+    "combine_strands",
+    "regions_sha256",
     "dtype",
     "on_bad_record",
     "keep",

@@ -7,8 +7,9 @@ use clap::{Args, ValueEnum};
 use mseq_core::{DeviceSpec, EmbeddingDType, Layer, ListType, Pool, SequenceFormat, WindowLength, Windows};
 use mseq_engine::Context;
 use mseq_pipeline::Output;
+use mseq_source::Strands;
 
-use super::{Columns, InputPlan, Keep, MemorySize, NotBuiltOptions, ProgressMode};
+use super::{Columns, InputPlan, Keep, MemorySize, NotBuiltOptions, ProgressMode, Reading};
 use crate::Failure;
 
 #[derive(Debug, Args)]
@@ -43,6 +44,18 @@ pub(crate) struct EmbedArgs {
     /// Which hidden states: 0 the embedding, K after block K, last after the final norm
     #[arg(long, value_name = "K", default_value = "last", allow_hyphen_values = true)]
     pub(crate) layer: Layer,
+
+    /// Rows of the intervals of this BED file only, with all that lies before them as context
+    #[arg(long, value_name = "BED")]
+    regions: Option<PathBuf>,
+
+    /// Which strands to read; rows of the reverse strand keep the coordinates of the forward one
+    #[arg(long, value_enum, default_value_t)]
+    strand: StrandArg,
+
+    /// With --strand both: one row a window, the mean of its strands
+    #[arg(long, value_enum)]
+    combine_strands: Option<CombineArg>,
 
     /// Run the model on pieces of N tokens, or on whole records [default: the model's own, else
     /// whole]
@@ -192,11 +205,27 @@ enum DTypeArg {
     F16,
 }
 
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+enum StrandArg {
+    #[default]
+    Forward,
+    Reverse,
+    Both,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum CombineArg {
+    Mean,
+}
+
 /// `embed`, checked as far as the command line alone allows.
 #[derive(Debug)]
 pub(crate) struct EmbedPlan {
     pub(crate) inputs: InputPlan,
     pub(crate) output: Output,
+    pub(crate) reading: Reading,
+    /// Whether the strands of a window become one row.
+    pub(crate) combine: bool,
     pub(crate) pool: Pool,
     window: Option<WindowLength>,
     stride: Option<NonZeroU64>,
@@ -308,10 +337,28 @@ impl EmbedArgs {
                 )));
             }
         }
+        if self.combine_strands.is_some() && self.strand != StrandArg::Both {
+            return Err(Failure::Usage(
+                "--combine-strands needs --strand both: there is nothing to combine".into(),
+            ));
+        }
+        if self.regions.is_some() && matches!(inputs, InputPlan::Table { .. }) {
+            return Err(Failure::Usage(
+                "--regions needs FASTA or FASTQ: the rows of a table are no contigs".into(),
+            ));
+        }
         let output = self.resolve_output(&inputs)?;
+        let strands = match self.strand {
+            StrandArg::Forward => Strands::Forward,
+            StrandArg::Reverse => Strands::Reverse,
+            StrandArg::Both => Strands::Both,
+        };
+        let reading = Reading::open(strands, self.regions.as_deref())?;
         Ok(EmbedPlan {
             inputs,
             output,
+            reading,
+            combine: self.combine_strands.is_some(),
             pool: match self.pool {
                 PoolArg::Mean => Pool::Mean,
                 PoolArg::Max => Pool::Max,

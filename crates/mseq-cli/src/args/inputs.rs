@@ -1,4 +1,5 @@
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use mseq_core::{Item, RecordHead, SequenceFormat};
 use mseq_pipeline::Input;
@@ -8,6 +9,7 @@ use mseq_source::{
     table_format,
 };
 
+use super::Reading;
 use crate::Failure;
 
 /// The input of a run, resolved and not yet read: it may be opened more than once.
@@ -138,18 +140,24 @@ impl InputPlan {
         tokenizer: DnaTokenizer,
         block: usize,
         filter: Option<RecordFilter>,
+        reading: &Reading,
     ) -> Result<Input, Failure> {
         if let Self::Sequences(set) = self {
-            let source = SequenceSource::open(set.clone(), tokenizer, block)?;
-            return Ok(Input::Sequences(Box::new(match filter {
-                Some(filter) => source.with_filter(filter),
-                None => source,
-            })));
+            let mut source = SequenceSource::open(set.clone(), tokenizer, block)?;
+            if let Some(filter) = filter {
+                source = source.with_filter(filter);
+            }
+            if let Some(bed) = &reading.bed {
+                source = source.with_regions(&bed.path, Arc::clone(&bed.set));
+            }
+            return Ok(Input::Sequences(Box::new(
+                source.with_strands(reading.strands, &std::env::temp_dir()),
+            )));
         }
         match self.table(tokenizer, block, true)? {
             Some(table) => Ok(Input::Table(Box::new(match filter {
-                Some(filter) => table.with_filter(filter),
-                None => table,
+                Some(filter) => table.with_filter(filter).with_strands(reading.strands),
+                None => table.with_strands(reading.strands),
             }))),
             None => Err(Failure::Run("internal: neither sequences nor tables".into())),
         }
@@ -177,7 +185,7 @@ impl InputPlan {
         if matches!(self, Self::Table { .. }) {
             return Ok(TABLE_FORMAT);
         }
-        match self.open(DnaTokenizer::caduceus(), 1, None)?.next()? {
+        match self.open(DnaTokenizer::caduceus(), 1, None, &Reading::default())?.next()? {
             Some(Item::Begin(RecordHead { format, .. })) => Ok(format),
             _ => Ok(SequenceFormat::Fasta),
         }

@@ -7,6 +7,7 @@ mod memory;
 mod merge;
 mod models;
 mod not_built;
+mod reading;
 mod run;
 
 use clap::{Parser, Subcommand, ValueEnum};
@@ -19,6 +20,7 @@ pub(crate) use memory::MemorySize;
 pub(crate) use merge::MergeArgs;
 pub(crate) use models::ModelsCommand;
 pub(crate) use not_built::{Anything, NotBuiltOptions};
+pub(crate) use reading::Reading;
 pub(crate) use run::RunArgs;
 
 /// Streams million-length DNA through chunked Mamba inference and writes embeddings to Parquet.

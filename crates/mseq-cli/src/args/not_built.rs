@@ -15,12 +15,6 @@ pub(crate) struct Anything {
 #[derive(Debug, Args)]
 pub(crate) struct NotBuiltOptions {
     #[arg(long, hide = true)]
-    regions: Option<String>,
-    #[arg(long, hide = true)]
-    strand: Option<String>,
-    #[arg(long, hide = true)]
-    combine_strands: Option<String>,
-    #[arg(long, hide = true)]
     add_special_tokens: bool,
     #[arg(long, hide = true)]
     head: Option<String>,
@@ -34,13 +28,9 @@ pub(crate) struct NotBuiltOptions {
 
 impl NotBuiltOptions {
     /// # Errors
-    /// When one of them was given with a value other than its default.
+    /// When one of them was given.
     pub(crate) fn refuse(&self) -> Result<(), Failure> {
-        let given = |v: &Option<String>, default: &str| v.as_ref().is_some_and(|v| v != default);
         let options = [
-            ("--regions", self.regions.is_some()),
-            ("--strand", given(&self.strand, "forward")),
-            ("--combine-strands", self.combine_strands.is_some()),
             ("--add-special-tokens", self.add_special_tokens),
             ("--head", self.head.is_some()),
             ("--mask-stride", self.mask_stride.is_some()),

@@ -31,7 +31,7 @@ pub(crate) fn run(args: &EmbedArgs, quiet: bool, verbose: bool, line: &[OsString
         dim: checkpoint.shape.d_model,
         dtype: plan.embedding_dtype,
         list: plan.list_type,
-        region: false,
+        region: config.regions.is_some(),
     };
     // A missing column shows here, before a pass over the whole input.
     let layout = plan.inputs.layout(layout)?;
@@ -42,8 +42,8 @@ pub(crate) fn run(args: &EmbedArgs, quiet: bool, verbose: bool, line: &[OsString
 
     let tokenizer = DnaTokenizer::new(&tokens.letters, tokens.unknown);
     let bytes_total = plan.inputs.bytes();
-    let selection = Selection::new(args, &plan.inputs, &tokenizer, quiet)?;
-    let mut source = plan.inputs.open(tokenizer, BLOCK, selection.filter())?;
+    let selection = Selection::new(args, &plan, &tokenizer, quiet)?;
+    let mut source = plan.inputs.open(tokenizer, BLOCK, selection.filter(), &plan.reading)?;
     // The first record tells what the input is, and a file that is no sequence fails here.
     let first = source.next()?;
     let format = match &first {
@@ -73,6 +73,7 @@ pub(crate) fn run(args: &EmbedArgs, quiet: bool, verbose: bool, line: &[OsString
         notes(&plan, &checkpoint, &opened.device);
         resume_notes(args.resume, &plan);
     }
+    let arrange = plan.reading.arrange(&config, plan.combine);
     let job = EmbedJob {
         source,
         first: first.into_iter().collect(),
@@ -80,6 +81,7 @@ pub(crate) fn run(args: &EmbedArgs, quiet: bool, verbose: bool, line: &[OsString
         engine: config,
         output: plan.output.clone(),
         layout,
+        arrange,
         metadata,
         queue_bytes: budget.queue_bytes,
         digest,
@@ -109,13 +111,21 @@ fn engine_config(
         // The budget decides.
         chunk: 1,
         context: plan.context(checkpoint.tokens.context)?,
-        regions: None,
+        regions: plan.reading.regions(),
     })
 }
 
 /// What a user should know before the run, and could not see from the command line.
 fn notes(plan: &EmbedPlan, checkpoint: &Checkpoint, device: &str) {
     say::note(&format!("running on {device}; this build has no CUDA engine"));
+    if let Some(need) = plan.reading.scratch(&plan.inputs) {
+        let folder = std::env::temp_dir();
+        let need = need.map_or("1 byte a base".to_owned(), |bytes| format!("up to {}", say::bytes(bytes)));
+        say::note(&format!(
+            "no index (.fai) for reading in reverse: a scratch copy of one record at a time in {}, {need}",
+            folder.display()
+        ));
+    }
     for note in &checkpoint.notes {
         say::note(note);
     }
@@ -186,7 +196,7 @@ fn metadata(
         ("layer", args.layer.to_string()),
         ("context", config.context.map_or("whole".to_owned(), |c| c.tokens.to_string())),
         ("overlap", config.context.map_or(0, |c| c.overlap).to_string()),
-        ("strand", "forward".to_owned()),
+        ("strand", plan.reading.strand_text().to_owned()),
         ("dtype", "f32".to_owned()),
         ("device", device.to_owned()),
         ("chunk", config.chunk.to_string()),
@@ -198,8 +208,14 @@ fn metadata(
     ];
     let input = selection.input.clone().map(|input| ("input", input));
     let keep = args.keep.as_ref().map(|keep| ("keep", keep.to_string()));
+    let combine = plan.combine.then(|| ("combine_strands", "mean".to_owned()));
+    let regions = plan.reading.bed.as_ref().map(|bed| ("regions", bed.path.clone()));
+    let regions_sha256 = plan.reading.digest().map(|digest| ("regions_sha256", digest));
     Ok(values
         .into_iter()
+        .chain(combine)
+        .chain(regions)
+        .chain(regions_sha256)
         .chain(input)
         .chain(keep)
         .map(|(key, value)| (format!("mamba_seq.{key}"), value))
@@ -269,7 +285,7 @@ fn report(summary: &Summary, plan: &EmbedPlan, selection: &Selection, dim: usize
         say::count(tally.records, "record"),
         say::count(tally.bases, "base"),
         say::seconds(s),
-        say::grouped(((tally.bases - summary.resumed_from) as f64 / s.max(1e-3)) as u64),
+        say::grouped((tally.tokens.saturating_sub(summary.resumed_from) as f64 / s.max(1e-3)) as u64),
     ));
 }
 

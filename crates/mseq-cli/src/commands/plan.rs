@@ -72,9 +72,21 @@ pub(super) fn dry_run(
     }
     let counts = counts(plan)?;
     let windows = plan.windows(plan.inputs.first_format()?);
-    let rows: u64 = match plan.pool {
-        Pool::None => counts.bases,
-        _ => counts.lengths.iter().map(|&bases| windows.count(bases)).sum(),
+    let rows_of = |bases: u64| if plan.pool == Pool::None { bases } else { windows.count(bases) };
+    let spans: u64 = match &plan.reading.bed {
+        Some(bed) => bed.set.intervals().iter().map(|i| rows_of(i.end - i.start)).sum(),
+        None => counts.lengths.iter().map(|&bases| rows_of(bases)).sum(),
+    };
+    let rows = spans * plan.reading.rows_a_window(plan.combine);
+    let both = plan.reading.strands == mseq_source::Strands::Both;
+    let tokens = if both { 2 * counts.bases } else { counts.bases };
+    let scratch = match plan.reading.scratch(&plan.inputs) {
+        None => "none".to_owned(),
+        Some(need) => {
+            let longest = counts.lengths.iter().max().copied().unwrap_or(0);
+            let need = need.map_or(longest, |most| most.min(longest));
+            format!("{} in {}", say::bytes(need), std::env::temp_dir().display())
+        }
     };
     let shape = checkpoint.shape;
     let row_bytes = shape.d_model as u64 * value_bytes(plan) + KEY_BYTES;
@@ -92,7 +104,7 @@ pub(super) fn dry_run(
          rows     {}\n\
          output   {target}, up to {}{}\n\
          memory   about {}\n\
-         scratch  none\n\
+         scratch  {scratch}\n\
          time     about {} ({} tokens/s measured now)\n",
         checkpoint.name(),
         say::grouped(shape.parameters() as u64),
@@ -100,12 +112,12 @@ pub(super) fn dry_run(
         shape.d_model,
         config.chunk,
         say::grouped(counts.records),
-        say::grouped(counts.bases),
+        say::grouped(tokens),
         say::grouped(rows),
         say::bytes(rows * row_bytes),
         if args.keep.is_some() { ", and the kept columns" } else { "" },
         say::bytes(memory),
-        say::seconds(counts.bases as f64 / rate),
+        say::seconds(tokens as f64 / rate),
         say::grouped(rate as u64),
     ))
 }

@@ -4,10 +4,10 @@ use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap};
 
 use mseq_core::Item;
-use mseq_source::{DnaTokenizer, RecordFilter};
+use mseq_source::{DnaTokenizer, RecordFilter, Strands};
 use sha2::{Digest, Sha256};
 
-use crate::args::{EmbedArgs, InputPlan, OnBadRecord, Shard};
+use crate::args::{EmbedArgs, EmbedPlan, OnBadRecord, Reading, Shard};
 use crate::{Failure, say};
 
 /// Bad records listed one by one.
@@ -31,7 +31,7 @@ impl Selection {
     /// What reading finds, unless bad records are skipped.
     pub(super) fn new(
         args: &EmbedArgs,
-        inputs: &InputPlan,
+        plan: &EmbedPlan,
         tokenizer: &DnaTokenizer,
         quiet: bool,
     ) -> Result<Self, Failure> {
@@ -39,13 +39,14 @@ impl Selection {
         if args.shard.is_none() && !skip {
             return Ok(Self::default());
         }
-        let lengths = if skip {
-            good_records(inputs, tokenizer, quiet)?
+        // With intervals the pass also says how much of each record is read.
+        let lengths = if skip || plan.reading.bed.is_some() {
+            good_records(plan, tokenizer, quiet, skip)?
         } else {
-            let counts = inputs.count()?;
-            counts.lengths.into_iter().map(Some).collect()
+            let counts = plan.inputs.count()?;
+            (counts.lengths.into_iter().map(Some).collect(), 0)
         };
-        let bad = lengths.iter().filter(|l| l.is_none()).count() as u64;
+        let (lengths, bad) = lengths;
         let wanted = share(&lengths, args.shard.unwrap_or(Shard { index: 1, of: 1 }));
         let mut digest = Sha256::new();
         lengths.iter().for_each(|len| digest.update(len.map_or(u64::MAX, |l| l).to_le_bytes()));
@@ -59,15 +60,20 @@ impl Selection {
     }
 }
 
-/// Length of each record, `None` for one with an illegal byte, which is named.
+/// Length of each record as far as it is read, `None` for one that is not: without an interval, or
+/// with an illegal byte, which is named and counted.
 fn good_records(
-    inputs: &InputPlan,
+    plan: &EmbedPlan,
     tokenizer: &DnaTokenizer,
     quiet: bool,
-) -> Result<Vec<Option<u64>>, Failure> {
-    let mut source = inputs.open(tokenizer.clone(), 1 << 16, None)?;
+    skip: bool,
+) -> Result<(Vec<Option<u64>>, u64), Failure> {
+    // The reverse strand reads a record to its end.
+    let reading =
+        if plan.reading.strands == Strands::Forward { plan.reading.forward() } else { Reading::default() };
+    let mut source = plan.inputs.open(tokenizer.clone(), 1 << 16, None, &reading)?;
     let mut lengths: Vec<Option<u64>> = Vec::new();
-    let mut bad = 0;
+    let mut bad = 0u64;
     loop {
         match source.next() {
             Ok(None) => break,
@@ -78,19 +84,19 @@ fn good_records(
                 }
             }
             Ok(Some(Item::Tokens(_))) => {}
-            Err(e) if e.is_bad_record() => {
+            Err(e) if skip && e.is_bad_record() => {
                 bad += 1;
-                if bad <= LISTED && !quiet {
+                if bad <= LISTED as u64 && !quiet {
                     say::line(&format!("skipped: {e}"));
                 }
             }
             Err(e) => return Err(e.into()),
         }
     }
-    if bad > LISTED && !quiet {
-        say::line(&format!("skipped: {} more records", bad - LISTED));
+    if bad > LISTED as u64 && !quiet {
+        say::line(&format!("skipped: {} more records", bad - LISTED as u64));
     }
-    Ok(lengths)
+    Ok((lengths, bad))
 }
 
 /// The records of one shard: longest first, each to the shard with the fewest bases so far, so
