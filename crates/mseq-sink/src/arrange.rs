@@ -368,8 +368,8 @@ mod tests {
         let kept = Kept::default();
         let all = Arc::clone(&kept.0);
         log.finish_into(Box::new(kept)).unwrap();
-        let rows = all.lock().unwrap().clone();
-        rows
+        let rows = all.lock().unwrap();
+        rows.clone()
     }
 
     proptest! {
