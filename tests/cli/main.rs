@@ -6,9 +6,11 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod array;
 mod bad_input;
 mod formats;
 mod help;
+mod keep;
 mod merge;
 mod models;
 mod pipelines;

@@ -6,6 +6,8 @@
     reason = "each test folder uses its own part; skips are said aloud"
 )]
 
+pub(crate) mod kept;
+
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -49,6 +51,34 @@ pub(crate) fn mamba_seq_with_input(folder: &Path, args: &[&str], input: &[u8]) -
         stdout: out.stdout,
         stderr: String::from_utf8(out.stderr).unwrap(),
     }
+}
+
+/// `n` letters, always the same for a seed.
+pub(crate) fn letters(seed: u32, n: usize) -> String {
+    let mut state = seed;
+    let mut letter = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        char::from(b"ACGTN"[(state >> 24) as usize % 5])
+    };
+    (0..n).map(|_| letter()).collect()
+}
+
+/// Starts the program and kills it (SIGKILL) as soon as there is a checkpoint that was not there
+/// before. Fails when it ends without one.
+#[cfg(unix)]
+pub(crate) fn kill_at_checkpoint(command: &mut Command, checkpoint: &Path) {
+    let stamp = || std::fs::metadata(checkpoint).and_then(|m| m.modified()).ok();
+    let before = stamp();
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let start = std::time::Instant::now();
+    while stamp().is_none() || stamp() == before {
+        let ended = child.try_wait().unwrap();
+        assert!(ended.is_none(), "ended without a checkpoint: {ended:?}");
+        assert!(start.elapsed() < std::time::Duration::from_secs(120), "no checkpoint");
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    child.kill().unwrap();
+    assert!(!child.wait().unwrap().success());
 }
 
 /// A committed model of random weights, small enough for thousands of runs.

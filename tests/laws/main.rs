@@ -5,6 +5,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod keep;
 #[cfg(target_os = "linux")]
 mod memory;
 mod resume;

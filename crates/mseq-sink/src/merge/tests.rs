@@ -181,6 +181,61 @@ fn batches_end_anywhere() {
 }
 
 #[test]
+fn kept_columns_go_with_their_records() {
+    use std::sync::Arc;
+
+    use arrow_array::{ArrayRef, Int64Array, StringArray};
+
+    let folder = Folder::new();
+    let (per, records) = (29, 0..60u64);
+    // Many rows a record and texts that are long now and then: batches end inside records.
+    let column = |of: &[u64]| -> RecordBatch {
+        let text = |r: &u64| (r % 4 != 1).then(|| format!("r{r}").repeat(1 + (r % 9 * 40) as usize));
+        let columns: [(&str, ArrayRef); 2] = [
+            ("text", Arc::new(of.iter().map(text).collect::<StringArray>())),
+            ("n", Arc::new(of.iter().map(|r| (r % 3 > 0).then_some(*r as i64)).collect::<Int64Array>())),
+        ];
+        RecordBatch::try_from_iter_with_nullable(columns.map(|(name, c)| (name, c, true))).unwrap()
+    };
+    for embed in layouts(2) {
+        let layout = RowLayout::new(embed, column(&[]).schema().fields()).unwrap();
+        let write = |name: &str, shard: &str, of: Vec<u64>| {
+            let path = folder.path(name);
+            let options = Options { row_group_bytes: 30_000, ..Options::for_layout(&embed) };
+            let mut sink = ParquetSink::create(&path, layout.clone(), &metadata(shard), options).unwrap();
+            for &record in &of {
+                sink.keep(KeptRows::new(record, column(&[record]))).unwrap();
+                sink.write(&rows([record], per, 2)).unwrap();
+            }
+            Box::new(sink).finish().unwrap();
+            path
+        };
+        // The last has no record.
+        let paths = [0, 1, 2].map(|s| {
+            let mine = records.clone().filter(|r| r * r % 3 == s).collect();
+            write(&s.to_string(), &format!("{}/3", s + 1), mine)
+        });
+        let shards = Shards::open(&paths).unwrap();
+        assert!(shards.kept_bytes > 8, "{}", shards.kept_bytes);
+        shards.merge(&folder.path("out"), "").unwrap();
+        let file = File::open(folder.path("out")).unwrap();
+        let reader = ParquetRecordBatchReaderBuilder::try_new(file).unwrap().build().unwrap();
+        let batches: Vec<_> = reader.map(|batch| batch.unwrap()).collect();
+        assert!(read_back(&batches, 2) == rows(records.clone(), per, 2));
+        for batch in batches {
+            let records = batch.column_by_name("record_index").unwrap().as_primitive::<UInt64Type>();
+            let wanted = column(records.values());
+            assert!(batch.columns()[7..].iter().zip(wanted.columns()).all(|(a, b)| **a == **b));
+        }
+    }
+    // A column that this version would not have written.
+    let layout = RowLayout::new(layouts(2).next().unwrap(), column(&[]).schema().fields()).unwrap();
+    let fields = layout.schema(&[]).unwrap().fields().iter().cloned().collect::<Vec<_>>();
+    assert!(RowLayout::of_file(*layout.embed(), &fields[7..]).is_some());
+    assert!(RowLayout::of_file(*layout.embed(), &fields[6..]).is_none());
+}
+
+#[test]
 fn what_is_not_one_job_is_refused() {
     let folder = Folder::new();
     let layout = layouts(2).next().unwrap();

@@ -292,6 +292,19 @@ fn strands_filters_and_counts() {
     assert!(errors.is_empty());
     let rows: Vec<_> = rows.iter().map(|r| (r.0, r.2.as_str(), r.3.as_str())).collect();
     assert_eq!(rows, [(0, "+", "AAC"), (0, "-", "CGT"), (2, "+", "?C"), (2, "-", "G?")]);
+    // The kept row of a record under a filter is its own, and is given once.
+    let filter = RecordFilter::indices([0, 2].into());
+    let mut source = source(&[&path], &options(None, &["sequence"]), 3).unwrap().with_filter(filter);
+    let mut kept = Vec::new();
+    while let Some(item) = source.next().unwrap() {
+        let batch = source.take_kept().unwrap();
+        assert_eq!(batch.is_some(), matches!(item, Item::Begin(_)));
+        assert_eq!(source.take_kept().unwrap(), None);
+        kept.extend(
+            batch.map(|b| (b.first_record, b.batch.column(0).as_string::<i32>().value(0).to_owned())),
+        );
+    }
+    assert_eq!(kept, [(0, "AACG".to_owned()), (2, "RC".to_owned())]);
     let counts = open().count().unwrap();
     assert_eq!((counts.records, counts.bases, counts.lengths), (3, 11, vec![4, 5, 2]));
     let (_, errors) = read(open().with_strands(Strands::Reverse));
