@@ -93,7 +93,8 @@ pub(crate) fn build(mut reader: impl BufRead) -> io::Result<Option<Vec<FaiRecord
         } else {
             let crlf = newline && line.cr_last;
             let bases = line.bytes - u64::from(crlf);
-            let fits = shape.add(bases, line.bytes + u64::from(newline));
+            // A carriage return without line feed is no letter, and no end that an index knows.
+            let fits = shape.add(bases, line.bytes + u64::from(newline)) && crlf == line.cr_last;
             if (bases > 0 && records.is_empty()) || !fits {
                 return Ok(None);
             }
@@ -159,6 +160,8 @@ mod tests {
             b">a\nACG\nACG\r\n",
             b">\nACG\n",
             b"ACG\n>a\nACG\n",
+            b">a\nACG\r",
+            b">a\nACG\r\n\r",
             b"",
             b"\n\n",
             b"\x1f\x8b\x08",
