@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use mseq_core::{Item, RowBlock};
 use mseq_engine::{Engine, EngineConfig, Runner};
-use mseq_sink::{EmbedLayout, Report};
+use mseq_sink::{EmbedLayout, Report, Saved};
 use tokio::runtime::{Builder, Handle};
 use tokio::task::JoinHandle;
 
@@ -112,7 +112,7 @@ async fn stages(job: EmbedJob, counters: Arc<Counters>) -> Result<Summary> {
         None => (Engine::new(engine, runner), Writing::open(&output, layout, &metadata, None)?),
         Some(checkpoint) => {
             let p = &checkpoint.position;
-            resumed_from = tally.bases + if p.ended { 0 } else { p.pos };
+            resumed_from = tally.bases.saturating_add(if p.ended { 0 } else { p.pos });
             let engine = Engine::resume(engine, runner, p.clone(), &checkpoint.snapshot)?;
             (engine, Writing::open(&output, layout, &metadata, Some(&checkpoint))?)
         }
@@ -226,7 +226,7 @@ fn run(
         let bytes = 8 * snapshot.sums.len()
             + snapshot.layers.iter().map(|(c, s)| 4 * (c.len() + s.len())).sum::<usize>();
         let (digest, tally) = (digest.clone(), tally.clone());
-        let checkpoint = Checkpoint { digest, position, snapshot, tally, log_bytes: 0 };
+        let checkpoint = Checkpoint { digest, position, snapshot, tally, saved: Saved::default() };
         out.send(Message::Save(Box::new(checkpoint)), bytes).map_err(|Closed| Error::Closed)
     };
     let mut due = || {

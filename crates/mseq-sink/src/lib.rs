@@ -38,7 +38,7 @@ mod testing;
 pub use error::{Error, Result};
 pub use file::check_output;
 pub use ipc::IpcSink;
-pub use log::RowLog;
+pub use log::{RowLog, Saved};
 pub use merge::Shards;
 pub use parquet::ParquetSink;
 pub use schema::EmbedLayout;

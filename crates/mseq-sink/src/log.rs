@@ -1,5 +1,5 @@
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufReader, BufWriter, Seek, SeekFrom, Write};
+use std::io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use arrow_array::cast::AsArray;
@@ -8,6 +8,7 @@ use arrow_array::{Array, RecordBatch};
 use arrow_ipc::reader::StreamReader;
 use arrow_ipc::writer::StreamWriter;
 use arrow_schema::ArrowError;
+use flate2::Crc;
 use mseq_core::{RowBlock, RowKey, Strand};
 
 use crate::column::RowBuffer;
@@ -31,12 +32,22 @@ pub struct RowLog {
     failed: bool,
 }
 
+/// What of a log is safe on the disk: all that [`RowLog::resume`] needs to know.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Saved {
+    /// Its bytes.
+    pub bytes: u64,
+    /// Their CRC-32, as in gzip: Arrow has no checksum, and a damaged number looks like any other.
+    pub crc32: u32,
+}
+
 /// The file, and how much of it is written. While it `skips`, it swallows the schema that every
 /// stream writer begins with and that a resumed log already has.
 struct Appending {
     file: File,
     skips: bool,
     bytes: u64,
+    crc: Crc,
 }
 
 impl Write for Appending {
@@ -46,6 +57,7 @@ impl Write for Appending {
         }
         let written = self.file.write(bytes)?;
         self.bytes += written as u64;
+        self.crc.update(&bytes[..written]);
         Ok(written)
     }
 
@@ -82,18 +94,18 @@ impl RowLog {
         Self::open(output, layout, metadata, options, None, locked)
     }
 
-    /// Opens the log of `output` to append after its first `bytes`; what follows them is cut off.
+    /// Opens the log of `output` to append after what is `saved`; what follows is cut off.
     ///
     /// # Errors
-    /// As for [`RowLog::create`]; [`Error::Log`] when the log is missing or shorter.
+    /// As for [`RowLog::create`]; [`Error::Log`] when the log is missing, shorter or damaged.
     pub fn resume(
         output: &Path,
         layout: EmbedLayout,
         metadata: &[(String, String)],
         options: Options,
-        bytes: u64,
+        saved: &Saved,
     ) -> Result<Self> {
-        Self::open(output, layout, metadata, options, Some(bytes), || {})
+        Self::open(output, layout, metadata, options, Some(saved), || {})
     }
 
     fn open(
@@ -101,7 +113,7 @@ impl RowLog {
         layout: EmbedLayout,
         metadata: &[(String, String)],
         options: Options,
-        resume_at: Option<u64>,
+        saved: Option<&Saved>,
         locked: impl FnOnce(),
     ) -> Result<Self> {
         crate::check_output(output)?;
@@ -110,11 +122,11 @@ impl RowLog {
         let mut file = OpenOptions::new()
             .read(true)
             .write(true)
-            .create(resume_at.is_none())
+            .create(saved.is_none())
             .truncate(false)
             .open(&log)
-            .map_err(|cause| match (resume_at, cause.kind()) {
-                (Some(bytes), io::ErrorKind::NotFound) => {
+            .map_err(|cause| match (saved, cause.kind()) {
+                (Some(Saved { bytes, .. }), io::ErrorKind::NotFound) => {
                     let message = format!("is missing, its checkpoint needs {bytes} bytes of it");
                     Error::Log { path: log.clone(), message }
                 }
@@ -129,16 +141,22 @@ impl RowLog {
         // Whoever was killed while it made the Parquet file left it half made.
         crate::file::remove_pending(output);
         locked();
-        let bytes = resume_at.unwrap_or(0);
+        let Saved { bytes, crc32 } = saved.cloned().unwrap_or_default();
         let has = file.metadata().map_err(fail)?.len();
         if has < bytes {
             let message = format!("has {has} bytes, its checkpoint needs {bytes}");
             return Err(Error::Log { path: log, message });
         }
+        // Before the rest is cut off: of a damaged log nothing is lost.
+        let crc = crc_of(&mut file, bytes).map_err(fail)?;
+        if crc.sum() != crc32 {
+            let message = format!("its first {bytes} bytes are not those that its checkpoint speaks of");
+            return Err(Error::Log { path: log, message });
+        }
         file.set_len(bytes).map_err(fail)?;
         file.seek(SeekFrom::Start(bytes)).map_err(fail)?;
         let buffer = RowBuffer::new(layout, &[])?;
-        let appending = Appending { file: file.try_clone().map_err(fail)?, skips: bytes > 0, bytes };
+        let appending = Appending { file: file.try_clone().map_err(fail)?, skips: bytes > 0, bytes, crc };
         let writer = BufWriter::new(appending);
         let mut writer = StreamWriter::try_new(writer, buffer.schema()).map_err(|e| failed(&log, e))?;
         writer.flush().map_err(|e| failed(&log, e))?;
@@ -178,11 +196,11 @@ impl RowLog {
         }
     }
 
-    /// Puts every row so far on the disk, and says how long the log is.
+    /// Puts every row so far on the disk, and says what is there.
     ///
     /// # Errors
     /// When the file can't be written.
-    pub fn sync(&mut self) -> Result<u64> {
+    pub fn sync(&mut self) -> Result<Saved> {
         if self.failed {
             return Err(Error::Failed);
         }
@@ -191,7 +209,8 @@ impl RowLog {
             self.file.sync_data().map_err(|cause| Error::write(&self.log, cause))
         });
         self.failed = result.is_err();
-        result.map(|()| self.writer.get_ref().get_ref().bytes)
+        let written = self.writer.get_ref().get_ref();
+        result.map(|()| Saved { bytes: written.bytes, crc32: written.crc.sum() })
     }
 
     /// Makes the Parquet file, runs `published`, and removes the log: what speaks of the log must be
@@ -211,7 +230,7 @@ impl RowLog {
             Box::new(ParquetSink::create(&self.output, self.layout, &self.metadata, self.options)?);
         // Cut at what was written: nothing else may be in a file that was locked, but a file system
         // without locks can't promise it.
-        let reader = BufReader::with_capacity(1 << 16, io::Read::take(&self.file, bytes));
+        let reader = BufReader::with_capacity(1 << 16, (&self.file).take(bytes));
         let reader = StreamReader::try_new(reader, None).map_err(|e| failed(&self.log, e))?;
         for batch in reader {
             sink.write(&rows_of(&batch.map_err(|e| failed(&self.log, e))?, self.layout.dim))?;
@@ -225,6 +244,21 @@ impl RowLog {
     /// Removes the log: the job failed, and nothing of it is worth keeping.
     pub fn discard(self) {
         remove(&self.log);
+    }
+}
+
+/// Of the first `bytes` of a file.
+fn crc_of(file: &mut File, bytes: u64) -> io::Result<Crc> {
+    let mut crc = Crc::new();
+    let mut reader = BufReader::with_capacity(1 << 16, file.take(bytes));
+    loop {
+        let piece = io::BufRead::fill_buf(&mut reader)?;
+        let len = piece.len();
+        if len == 0 {
+            return Ok(crc);
+        }
+        crc.update(piece);
+        io::BufRead::consume(&mut reader, len);
     }
 }
 
@@ -315,17 +349,17 @@ mod tests {
             let wanted = direct(folder.path(), layout, &block);
             let mut log = RowLog::create(&output, layout, &metadata(), small(), || {}).unwrap();
             log.write(&part(&block, 0, 120)).unwrap();
-            let bytes = log.sync().unwrap();
+            let saved = log.sync().unwrap();
             log.write(&part(&block, 120, 290)).unwrap();
             drop(log);
             // What came after the sync was cut anywhere, or is nonsense.
             let path = RowLog::path_of(&output);
             fs::OpenOptions::new().append(true).open(&path).unwrap().write_all(b"nonsense").unwrap();
-            let mut log = RowLog::resume(&output, layout, &metadata(), small(), bytes).unwrap();
+            let mut log = RowLog::resume(&output, layout, &metadata(), small(), &saved).unwrap();
             log.write(&part(&block, 120, 200)).unwrap();
-            let bytes = log.sync().unwrap();
+            let saved = log.sync().unwrap();
             drop(log);
-            let mut log = RowLog::resume(&output, layout, &metadata(), small(), bytes).unwrap();
+            let mut log = RowLog::resume(&output, layout, &metadata(), small(), &saved).unwrap();
             assert!(!output.exists());
             log.write(&part(&block, 200, 300)).unwrap();
             assert_eq!(log.finish(|| assert!(path.exists())).unwrap().rows, 300);
@@ -339,12 +373,41 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let output = folder.path().join("x.parquet");
         let layout = layouts(3).next().unwrap();
-        assert!(matches!(RowLog::resume(&output, layout, &[], small(), 10), Err(Error::Log { .. })));
+        let saved = |bytes| Saved { bytes, ..Saved::default() };
+        assert!(matches!(RowLog::resume(&output, layout, &[], small(), &saved(10)), Err(Error::Log { .. })));
         let log = RowLog::create(&output, layout, &[], small(), || {}).unwrap();
         assert!(matches!(RowLog::create(&output, layout, &[], small(), || {}), Err(Error::Busy { .. })));
         drop(log);
-        assert!(matches!(RowLog::resume(&output, layout, &[], small(), 1 << 20), Err(Error::Log { .. })));
+        assert!(matches!(
+            RowLog::resume(&output, layout, &[], small(), &saved(1 << 20)),
+            Err(Error::Log { .. })
+        ));
         RowLog::create(&output, layout, &[], small(), || {}).unwrap().discard();
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_damaged_log_is_refused_and_stays_as_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let output = folder.path().join("x.parquet");
+        let layout = layouts(3).next().unwrap();
+        let mut log = RowLog::create(&output, layout, &[], small(), || {}).unwrap();
+        log.write(&rows(50, 3)).unwrap();
+        let saved = log.sync().unwrap();
+        log.write(&rows(50, 3)).unwrap();
+        drop(log);
+        let path = RowLog::path_of(&output);
+        let good = fs::read(&path).unwrap();
+        for at in (0..saved.bytes as usize).step_by(97) {
+            let mut bad = good.clone();
+            bad[at] ^= 1 << (at % 8);
+            fs::write(&path, &bad).unwrap();
+            let refused = RowLog::resume(&output, layout, &[], small(), &saved).err().unwrap();
+            assert!(matches!(refused, Error::Log { .. }), "{at}: {refused}");
+            assert_eq!(fs::read(&path).unwrap(), bad);
+        }
+        fs::write(&path, &good).unwrap();
+        let log = RowLog::resume(&output, layout, &[], small(), &saved).unwrap();
+        assert_eq!(log.finish(|| {}).unwrap().rows, 50);
     }
 }
