@@ -18,7 +18,12 @@ pub use exit_status::{Failure, INTERRUPTED, OK, RUN_TIME, TERMINATED, USAGE};
 /// Runs one command line and gives the exit code of the process.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     // A panic is our fault, not the user's: one line, no backtrace.
-    std::panic::set_hook(Box::new(|info| say::error(&format!("internal: {info}; please report this"))));
+    std::panic::set_hook(Box::new(|info| {
+        // One of a decoder on a damaged file becomes an error that names the file.
+        if !mseq_core::is_decoding() {
+            say::error(&format!("internal: {info}; please report this"));
+        }
+    }));
     let args: Vec<OsString> = args.into_iter().collect();
     let cli = match args::Cli::try_parse_from(&args) {
         Ok(cli) => cli,

@@ -8,6 +8,7 @@
 //!
 //! Coordinates are 0-based and half-open, in bases of the record, always `u64`.
 
+mod decode;
 mod device;
 mod dtype;
 mod item;
@@ -16,6 +17,7 @@ mod row;
 mod span;
 mod window;
 
+pub use decode::{DecoderPanic, decode, is_decoding};
 pub use device::{DeviceSpec, ParseDeviceError};
 pub use dtype::{EmbeddingDType, ListType, WeightDType};
 pub use item::{Item, RecordHead, RecordTail, SequenceFormat};

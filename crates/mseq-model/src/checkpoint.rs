@@ -74,7 +74,7 @@ impl Checkpoint {
         let weights = Weights::open(&files)?;
         config.trained_length = tokens.model_max_length;
         let mut notes = config.notes.clone();
-        let layers = tensor_layers(&weights);
+        let layers = tensor_layers(&weights).last().map_or(0, |i| i.saturating_add(1));
         let mut n_layer = config.n_layer;
         if let Some(n) = config.leftover_n_layer {
             let won = if layers == n { n } else { n_layer };
@@ -133,9 +133,12 @@ impl Checkpoint {
     /// Sizes that config and tensors both give must agree.
     fn check_sizes(&self) -> Result<()> {
         let (c, s) = (&self.config, &self.shape);
+        let layers = self.found_layers();
         let padded = c.vocab.map(|v| v.next_multiple_of(c.vocab_multiple));
         let mut wrong = Vec::new();
         for (key, said, found) in [
+            // With none at all, their names are strange, and the list of tensors shows how.
+            ("the number of layers", Some(s.n_layer), if layers == 0 { s.n_layer } else { layers }),
             ("the model width", Some(c.d_model), s.d_model),
             ("the inner width", c.d_inner, s.d_inner),
             ("the state size", c.d_state, s.d_state),
@@ -144,8 +147,12 @@ impl Checkpoint {
             // Some releases pad the rows and some, with the same key, don't.
             ("the vocabulary", if c.vocab == Some(s.vocab) { c.vocab } else { padded }, s.vocab),
         ] {
-            if let Some(said) = said.filter(|said| *said != found) {
-                wrong.push(format!("{key} is {said} in config.json but {found} in the tensors"));
+            match said {
+                Some(said) if said != found => {
+                    wrong.push(format!("{key} is {said} in config.json but {found} in the tensors"));
+                }
+                _ if found == 0 => wrong.push(format!("{key} is 0 in the tensors")),
+                _ => {}
             }
         }
         if !wrong.is_empty() {
@@ -165,6 +172,11 @@ impl Checkpoint {
         Ok(())
     }
 
+    /// Layers that have tensors, of those that the config counts.
+    fn found_layers(&self) -> usize {
+        tensor_layers(&self.weights).into_iter().filter(|&i| i < self.shape.n_layer).count()
+    }
+
     /// Name and shape of every tensor that must be there.
     fn expected(&self) -> Vec<(String, Vec<usize>)> {
         let MambaShape { n_layer, d_model, d_inner, d_state, d_conv, dt_rank, vocab } = self.shape;
@@ -176,7 +188,8 @@ impl Checkpoint {
             }
         };
         norm(&mut list, "norm_f");
-        for i in 0..n_layer {
+        // A damaged config may count millions: no more are listed than have tensors, or one.
+        for i in 0..n_layer.min(self.found_layers().max(1)) {
             norm(&mut list, &format!("layers.{i}.norm"));
             let mut mixer =
                 |name: &str, shape: Vec<usize>| list.push((format!("layers.{i}.mixer.{name}"), shape));
@@ -319,10 +332,10 @@ impl Checkpoint {
     }
 }
 
-/// One more than the highest layer index among the tensors.
-fn tensor_layers(weights: &Weights) -> usize {
+/// Indices of layers among the tensors.
+fn tensor_layers(weights: &Weights) -> BTreeSet<usize> {
     let index = |name: &str| name.strip_prefix("layers.")?.split('.').next()?.parse::<usize>().ok();
-    weights.iter().filter_map(|(name, _)| index(name)).max().map_or(0, |i| i.saturating_add(1))
+    weights.iter().filter_map(|(name, _)| index(name)).collect()
 }
 
 /// All of a short list; the first 20 of a long one and how many follow.
@@ -330,5 +343,70 @@ fn shorten(list: &[String]) -> String {
     match list.get(20..) {
         Some(rest) if !rest.is_empty() => format!("{} and {} more", list[..20].join(", "), rest.len()),
         _ => list.join(", "),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    use super::*;
+
+    /// Shapes of a model of one layer, d_inner 2; `change` spoils them.
+    fn message(config: &str, change: impl Fn(&str) -> Option<&'static str>) -> String {
+        let folder = tempfile::tempdir().unwrap();
+        let tokens = r#""mamba_seq": {"modality": "dna", "tokens": {"A": 0}, "unknown": 1}"#;
+        let config = format!(r#"{{"model_type": "mamba", "hidden_size": 1, {config} {tokens}}}"#);
+        fs::write(folder.path().join("config.json"), config).unwrap();
+        let (mut header, mut at) = (String::new(), 0);
+        for (name, shape) in [
+            ("embeddings.weight", "[2, 1]"),
+            ("norm_f.weight", "[1]"),
+            ("layers.0.norm.weight", "[1]"),
+            ("layers.0.mixer.in_proj.weight", "[4, 1]"),
+            ("layers.0.mixer.conv1d.weight", "[2, 1, 1]"),
+            ("layers.0.mixer.x_proj.weight", "[3, 2]"),
+            ("layers.0.mixer.dt_proj.weight", "[2, 1]"),
+            ("layers.0.mixer.dt_proj.bias", "[2]"),
+            ("layers.0.mixer.A_log", "[2, 1]"),
+            ("layers.0.mixer.D", "[2]"),
+            ("layers.0.mixer.out_proj.weight", "[1, 2]"),
+        ] {
+            let shape = change(name).unwrap_or(shape);
+            let sizes: Vec<usize> = serde_json::from_str(shape).unwrap();
+            let end = at + 4 * sizes.iter().product::<usize>();
+            let comma = if header.is_empty() { "" } else { "," };
+            header += &format!(
+                r#"{comma}"{name}": {{"dtype": "F32", "shape": {shape}, "data_offsets": [{at}, {end}]}}"#
+            );
+            at = end;
+        }
+        write(&folder.path().join("model.safetensors"), &format!("{{{header}}}"), at);
+        match Checkpoint::open(ModelFiles::dir(folder.path()).unwrap()) {
+            Ok(_) => String::new(),
+            Err(e) => e.to_string(),
+        }
+    }
+
+    fn write(path: &Path, header: &str, data: usize) {
+        let bytes = [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), &vec![0; data]].concat();
+        fs::write(path, bytes).unwrap();
+    }
+
+    #[test]
+    fn a_layer_count_without_tensors_is_refused_at_once() {
+        assert_eq!(message(r#""num_hidden_layers": 1,"#, |_| None), "");
+        let e = message(r#""num_hidden_layers": 16777216,"#, |_| None);
+        assert!(e.ends_with("the number of layers is 16777216 in config.json but 1 in the tensors"), "{e}");
+    }
+
+    #[test]
+    fn no_size_is_zero() {
+        let config = r#""num_hidden_layers": 1,"#;
+        let e = message(config, |name| name.ends_with("conv1d.weight").then_some("[2, 1, 0]"));
+        assert!(e.ends_with("the number of conv taps is 0 in the tensors"), "{e}");
+        let e = message(config, |name| name.ends_with("A_log").then_some("[2, 0]"));
+        assert!(e.ends_with("the state size is 0 in the tensors"), "{e}");
     }
 }

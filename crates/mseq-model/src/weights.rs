@@ -176,7 +176,8 @@ fn header(reader: &mut dyn ReadSeek, file: &str, path: &str) -> Result<Vec<Tenso
     // The format's own checks: no holes, no overlaps, shapes that match their bytes.
     let metadata = Metadata::new(None, tensors.clone()).map_err(|e| broken(format!("header: {e}")))?;
     let data = 8 + len;
-    let needs = data + metadata.data_len() as u64;
+    // Offsets are whatever the header says.
+    let needs = data.saturating_add(metadata.data_len() as u64);
     if size < needs {
         return Err(truncated(size, needs));
     }
@@ -198,6 +199,19 @@ fn header(reader: &mut dyn ReadSeek, file: &str, path: &str) -> Result<Vec<Tenso
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn offsets_beyond_any_file_are_truncation() {
+        let bits = u64::MAX;
+        let header = format!(
+            r#"{{"a": {{"dtype": "U8", "shape": [{0}], "data_offsets": [0, {0}]}}, "b": {{"dtype": "U8", "shape": [{1}], "data_offsets": [{0}, {bits}]}}}}"#,
+            bits / 9,
+            bits - bits / 9,
+        );
+        let bytes = [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), &[0; 9]].concat();
+        let e = super::header(&mut std::io::Cursor::new(bytes), "x", "x").unwrap_err().to_string();
+        assert!(e.starts_with("x: truncated") || e.starts_with("x: header"), "{e}");
+    }
 
     #[test]
     fn wrappers_come_off_in_any_depth() {

@@ -3,6 +3,7 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use flate2::Crc;
 use mseq_engine::{Position, Snapshot};
 use mseq_sink::{KeptMark, Saved};
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
@@ -13,6 +14,9 @@ use crate::{Error, Result};
 
 /// Of the file's layout: a reader refuses any other.
 const VERSION: u32 = 2;
+/// Keys of the metadata.
+const HEADER: &str = "mamba_seq_checkpoint";
+const CRC32: &str = "crc32";
 
 /// A job's identity: whatever changes a row, by name. Not device, threads, chunk or progress.
 pub type Digest = BTreeMap<String, String>;
@@ -20,7 +24,8 @@ pub type Digest = BTreeMap<String, String>;
 /// Everything that an unfinished job needs to go on, in `OUT.partial.checkpoint`.
 ///
 /// The file is safetensors: the state as tensors `layers.I.conv_state`, `layers.I.ssm_state`
-/// (f32, all slots) and `window_sums` (f64), and one JSON text in the metadata.
+/// (f32, all slots) and `window_sums` (f64), and in the metadata one JSON text and the CRC-32 of it
+/// and the tensors: a state with a flipped bit looks like any other, and would give other rows.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Checkpoint {
     pub(crate) digest: Digest,
@@ -28,7 +33,7 @@ pub(crate) struct Checkpoint {
     pub(crate) snapshot: Snapshot,
     pub(crate) tally: Tally,
     /// What of `OUT.partial` belongs to the position.
-    pub(crate) log: Saved,
+    pub(crate) saved: Saved,
 }
 
 /// The JSON part.
@@ -47,6 +52,7 @@ struct Header {
     /// Record and SHA-256 of a [`KeptMark`].
     #[serde(default)]
     kept: Option<(u64, String)>,
+    log_crc32: u32,
 }
 
 /// `OUT.partial.checkpoint`.
@@ -70,8 +76,9 @@ impl Checkpoint {
             slot: p.slot,
             input_sha256: p.digest.clone(),
             tally: self.tally.clone(),
-            log_bytes: self.log.bytes,
-            kept: self.log.kept.as_ref().map(|mark| (mark.record, mark.sha256.clone())),
+            log_bytes: self.saved.bytes,
+            log_crc32: self.saved.crc32,
+            kept: self.saved.kept.as_ref().map(|mark| (mark.record, mark.sha256.clone())),
         };
         let path = path_of(output);
         let internal =
@@ -94,7 +101,9 @@ impl Checkpoint {
             })
             .collect::<std::result::Result<Vec<_>, _>>()
             .map_err(|e| internal(&e))?;
-        let metadata = [("mamba_seq_checkpoint".to_owned(), header)].into();
+        let parts = tensors.iter().map(|(name, _, bytes)| (name.as_str(), bytes.as_slice()));
+        let crc = crc_of(&header, parts).to_string();
+        let metadata = [(HEADER.to_owned(), header), (CRC32.to_owned(), crc)].into();
         let bytes = safetensors::serialize(views, Some(metadata)).map_err(|e| internal(&e))?;
         let temporary = path.with_extension("checkpoint.new");
         let write = || {
@@ -120,13 +129,15 @@ impl Checkpoint {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(e) => return Err(damaged(&path, &format!("cannot be read ({e})"))),
         };
-        Self::parse(&bytes).map(Some).map_err(|what| damaged(&path, &what))
+        // A header may claim sizes that no arithmetic of its reader bears.
+        let parsed = mseq_core::decode(|| Self::parse(&bytes)).unwrap_or_else(|e| Err(cut(&e)));
+        parsed.map(Some).map_err(|what| damaged(&path, &what))
     }
 
     fn parse(bytes: &[u8]) -> std::result::Result<Self, String> {
-        let cut = |e: &dyn std::fmt::Display| format!("is truncated or damaged ({e})");
         let (_, metadata) = SafeTensors::read_metadata(bytes).map_err(|e| cut(&e))?;
-        let text = metadata.metadata().as_ref().and_then(|m| m.get("mamba_seq_checkpoint"));
+        let entry = |key: &str| metadata.metadata().as_ref().and_then(|m| m.get(key));
+        let text = entry(HEADER);
         let text = text.ok_or("is not a checkpoint of mamba-seq")?;
         let value: serde_json::Value = serde_json::from_str(text).map_err(|e| cut(&e))?;
         match value.get("version").and_then(serde_json::Value::as_u64) {
@@ -138,6 +149,11 @@ impl Checkpoint {
         }
         let header: Header = serde_json::from_value(value).map_err(|e| cut(&e))?;
         let file = SafeTensors::deserialize(bytes).map_err(|e| cut(&e))?;
+        let names = metadata.offset_keys();
+        let parts = names.iter().filter_map(|name| Some((name.as_str(), file.tensor(name).ok()?.data())));
+        if entry(CRC32).is_none_or(|crc| *crc != crc_of(text, parts).to_string()) {
+            return Err(cut(&"its checksum differs"));
+        }
         let f32s = |name: &str| -> Option<Vec<f32>> {
             let t = file.tensor(name).ok().filter(|t| t.dtype() == Dtype::F32)?;
             Some(t.data().as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect())
@@ -159,8 +175,17 @@ impl Checkpoint {
         };
         let (digest, tally) = (header.digest, header.tally);
         let kept = header.kept.map(|(record, sha256)| KeptMark { record, sha256 });
-        let log = Saved { bytes: header.log_bytes, kept };
-        Ok(Self { digest, position, snapshot: Snapshot { layers, sums }, tally, log })
+        // They are added to: no input has so many.
+        let counts = [header.records, header.pos, header.rows, tally.records, tally.bases, tally.unknown];
+        if counts
+            .into_iter()
+            .chain([tally.empty, tally.soft_masked, tally.unknown_records, tally.tokens])
+            .any(|n| n >> 62 > 0)
+        {
+            return Err(cut(&"a count is beyond any input"));
+        }
+        let saved = Saved { bytes: header.log_bytes, crc32: header.log_crc32, kept };
+        Ok(Self { digest, position, snapshot: Snapshot { layers, sums }, tally, saved })
     }
 
     /// Fails unless the job is the one that wrote the checkpoint; names what differs.
@@ -177,6 +202,23 @@ impl Checkpoint {
         }
         Err(Error::OtherJob { path: mseq_sink::RowLog::path_of(output), differences: differ.join(", ") })
     }
+}
+
+fn cut(e: &dyn std::fmt::Display) -> String {
+    format!("is truncated or damaged ({e})")
+}
+
+/// Of the header, and of names and bytes of the tensors by name: the order in the file is that of
+/// its writer.
+fn crc_of<'a>(header: &str, tensors: impl Iterator<Item = (&'a str, &'a [u8])>) -> u32 {
+    let tensors: BTreeMap<&str, &[u8]> = tensors.collect();
+    let mut crc = Crc::new();
+    crc.update(header.as_bytes());
+    for (name, bytes) in tensors {
+        crc.update(name.as_bytes());
+        crc.update(bytes);
+    }
+    crc.sum()
 }
 
 fn damaged(path: &Path, what: &str) -> Error {
@@ -209,7 +251,7 @@ mod tests {
                 sums: vec![0.1, 1e300],
             },
             tally: Tally { records: 2, bases: 99, ..Tally::default() },
-            log: Saved { bytes: 12345, kept: Some(KeptMark { record: 6, sha256: "cd".into() }) },
+            saved: Saved { bytes: 12345, crc32: 99, kept: Some(KeptMark { record: 6, sha256: "cd".into() }) },
         }
     }
 
@@ -234,15 +276,30 @@ mod tests {
             fs::write(&path, &good[..len]).unwrap();
             assert!(matches!(Checkpoint::read(&output), Err(Error::Checkpoint { .. })), "{len}");
         }
-        let text = String::from_utf8_lossy(&good).replace(r#"version\":2"#, r#"version\":7"#);
-        assert_ne!(text.as_bytes(), good);
-        let other = Checkpoint::parse(&{
-            let at = good.windows(12).position(|w| w == br#"version\":2,"#).unwrap();
-            let mut other = good.clone();
-            other[at + 10] = b'7';
-            other
-        });
-        assert!(other.unwrap_err().contains("has version 7; this program reads version 2"));
+        for bit in 0..8 * good.len() {
+            let mut bad = good.clone();
+            bad[bit / 8] ^= 1 << (bit % 8);
+            // Blanks that pad the header are the only bytes that may be others.
+            if let Ok(read) = Checkpoint::parse(&bad) {
+                assert_eq!(read, checkpoint(), "bit {bit}");
+            }
+        }
+        let at = good.windows(12).position(|w| w == br#"version\":2,"#).unwrap();
+        let mut other = good.clone();
+        other[at + 10] = b'7';
+        let e = Checkpoint::parse(&other).unwrap_err();
+        assert!(e.contains("has version 7; this program reads version 2"), "{e}");
+    }
+
+    #[test]
+    fn counts_that_would_overflow_are_damage() {
+        let folder = tempfile::tempdir().unwrap();
+        let output = folder.path().join("x.parquet");
+        let mut bad = checkpoint();
+        bad.tally.bases = u64::MAX - 5;
+        bad.write(&output).unwrap();
+        let e = Checkpoint::read(&output).unwrap_err().to_string();
+        assert!(e.contains("a count is beyond any input"), "{e}");
     }
 
     #[test]

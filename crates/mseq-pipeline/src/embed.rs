@@ -80,6 +80,18 @@ impl Shared {
     }
 }
 
+/// Stops the job when its stage panics: the next one must not take the end of its queue for the end
+/// of the data, and make an output of a part.
+struct StopOnPanic<'a>(&'a Shared);
+
+impl Drop for StopOnPanic<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.stop.set();
+        }
+    }
+}
+
 /// Runs a job to its end.
 ///
 /// `counters` is updated as it goes. SIGINT and SIGTERM stop it between two steps, with its state
@@ -123,7 +135,7 @@ async fn stages(job: EmbedJob, counters: Arc<Counters>) -> Result<Summary> {
         None => (Engine::new(engine, runner), Writing::open(&output, layout, &metadata, arrange, None)?),
         Some(checkpoint) => {
             let p = &checkpoint.position;
-            resumed_from = tally.tokens + if p.ended { 0 } else { p.pos };
+            resumed_from = tally.tokens.saturating_add(if p.ended { 0 } else { p.pos });
             let engine = Engine::resume(engine, runner, p.clone(), &checkpoint.snapshot)?;
             (engine, Writing::open(&output, layout, &metadata, arrange, Some(&checkpoint))?)
         }
@@ -191,6 +203,7 @@ async fn join(
 /// Source stage. On an error the engine must not take the input for complete, so `stop` is set
 /// before the queue closes.
 fn read(first: Vec<Item>, source: &mut Input, items: &Sender<Feed>, shared: &Shared) -> Result<()> {
+    let _guard = StopOnPanic(shared);
     let mut first = first.into_iter();
     let mut next = || -> Result<bool> {
         let item = match first.next() {
@@ -234,6 +247,7 @@ fn run(
     out: &Sender<Message>,
     shared: &Shared,
 ) -> Result<Tally> {
+    let _guard = StopOnPanic(shared);
     let mut last = Instant::now();
     let save = |engine: &Engine, tally: &Tally| -> Result<()> {
         let (position, snapshot) = engine.snapshot()?;
@@ -243,7 +257,7 @@ fn run(
         let bytes = 8 * snapshot.sums.len()
             + snapshot.layers.iter().map(|(c, s)| 4 * (c.len() + s.len())).sum::<usize>();
         let (digest, tally) = (digest.clone(), tally.clone());
-        let checkpoint = Checkpoint { digest, position, snapshot, tally, log: Saved::default() };
+        let checkpoint = Checkpoint { digest, position, snapshot, tally, saved: Saved::default() };
         out.send(Message::Save(Box::new(checkpoint)), bytes).map_err(|Closed| Error::Closed)
     };
     let mut due = || {
@@ -360,4 +374,101 @@ async fn signal() -> Result<Signal> {
     let internal = |e: std::io::Error| Error::Internal(format!("cannot listen for signals: {e}"));
     tokio::signal::ctrl_c().await.map_err(internal)?;
     Ok(Signal::Interrupt)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::path::Path;
+
+    use mseq_core::{EmbeddingDType, Layer, ListType, Pool, Windows};
+    use mseq_engine::{ChunkBatch, Snapshot};
+    use mseq_source::{DnaTokenizer, SequenceSource};
+
+    use super::*;
+
+    /// A model of rows that are all zero, which panics in a step.
+    struct Zeros {
+        panics_in: u32,
+    }
+
+    impl Runner for Zeros {
+        fn dim(&self) -> usize {
+            2
+        }
+
+        fn device(&self) -> String {
+            "none".into()
+        }
+
+        fn run(&mut self, batch: &ChunkBatch) -> mseq_engine::Result<Vec<f32>> {
+            self.panics_in -= 1;
+            assert!(self.panics_in > 0, "on purpose");
+            Ok(vec![0.0; 2 * batch.keys.len()])
+        }
+
+        fn snapshot(&self) -> mseq_engine::Result<Snapshot> {
+            Ok(Snapshot::default())
+        }
+
+        fn restore(&mut self, _: &Snapshot) -> mseq_engine::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// Panics behind its text.
+    struct Broken(&'static [u8]);
+
+    impl Read for Broken {
+        fn read(&mut self, out: &mut [u8]) -> std::io::Result<usize> {
+            let n = self.0.read(out)?;
+            assert!(n > 0, "on purpose");
+            Ok(n)
+        }
+    }
+
+    fn job(reader: impl Read + Send + 'static, panics_in: u32, output: &Path) -> EmbedJob {
+        let source = SequenceSource::from_reader("x.fa", reader, DnaTokenizer::caduceus(), 4);
+        EmbedJob {
+            source: Input::Sequences(Box::new(source)),
+            first: Vec::new(),
+            runner: Box::new(Zeros { panics_in }),
+            engine: EngineConfig {
+                pool: Pool::None,
+                layer: Layer::Last,
+                fasta_windows: Windows::record(),
+                fastq_windows: Windows::record(),
+                chunk: 4,
+                context: None,
+                regions: None,
+            },
+            output: Output::Parquet(output.to_owned()),
+            layout: mseq_sink::EmbedLayout {
+                dim: 2,
+                dtype: EmbeddingDType::F32,
+                list: ListType::Fixed,
+                region: false,
+            }
+            .into(),
+            arrange: None,
+            metadata: Vec::new(),
+            queue_bytes: 1 << 10,
+            digest: Digest::new(),
+            resume: false,
+        }
+    }
+
+    #[test]
+    fn a_stage_that_panics_leaves_no_output() {
+        let folder = tempfile::tempdir().unwrap();
+        let output = folder.path().join("x.parquet");
+        let text = &b">a\nACGTACGTACGTACGT\n>b\nACGT\n"[..];
+        let run = |job| embed(job, &Arc::new(Counters::default()));
+        for job in [job(text, 4, &output), job(Broken(text), u32::MAX, &output)] {
+            let e = run(job).unwrap_err();
+            assert!(matches!(&e, Error::Internal(text) if text.contains("on purpose")), "{e}");
+            assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "{e}");
+        }
+        assert_eq!(run(job(text, u32::MAX, &output)).unwrap().report.rows, 20);
+    }
 }

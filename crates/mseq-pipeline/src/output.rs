@@ -61,7 +61,7 @@ impl Writing {
             }
             Output::Parquet(path) => {
                 let log = match resume {
-                    Some(c) => RowLog::resume(path, layout, metadata, options, &c.log)?,
+                    Some(c) => RowLog::resume(path, layout, metadata, options, &c.saved)?,
                     None => {
                         // Under the log's lock: the checkpoint of a job that runs must stay.
                         RowLog::create(path, layout, metadata, options, || checkpoint::remove(path))?
@@ -90,7 +90,7 @@ impl Writing {
     /// Puts rows and checkpoint on the disk; nothing for an output that can't be resumed.
     pub(crate) fn save(&mut self, mut checkpoint: Checkpoint) -> Result<()> {
         if let Self::Logged { log, output, has_checkpoint } = self {
-            checkpoint.log = log.sync().map_err(broken_pipe)?;
+            checkpoint.saved = log.sync().map_err(broken_pipe)?;
             checkpoint.write(output)?;
             *has_checkpoint = true;
         }

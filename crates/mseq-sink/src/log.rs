@@ -1,5 +1,5 @@
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufReader, BufWriter, Seek, SeekFrom, Write};
+use std::io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use arrow_array::cast::AsArray;
@@ -8,6 +8,7 @@ use arrow_array::{Array, RecordBatch};
 use arrow_ipc::reader::StreamReader;
 use arrow_ipc::writer::StreamWriter;
 use arrow_schema::ArrowError;
+use flate2::Crc;
 use mseq_core::{RowBlock, RowKey, Strand};
 
 use crate::arrange::Arranger;
@@ -39,6 +40,8 @@ pub struct RowLog {
 pub struct Saved {
     /// Its bytes.
     pub bytes: u64,
+    /// Their CRC-32, as in gzip: Arrow has no checksum, and a damaged number looks like any other.
+    pub crc32: u32,
     /// The kept values in them, if there are any.
     pub kept: Option<KeptMark>,
 }
@@ -49,6 +52,7 @@ struct Appending {
     file: File,
     skips: bool,
     bytes: u64,
+    crc: Crc,
 }
 
 impl Write for Appending {
@@ -58,6 +62,7 @@ impl Write for Appending {
         }
         let written = self.file.write(bytes)?;
         self.bytes += written as u64;
+        self.crc.update(&bytes[..written]);
         Ok(written)
     }
 
@@ -98,7 +103,7 @@ impl RowLog {
     /// columns, if there are any, are then to be given from the first record on.
     ///
     /// # Errors
-    /// As for [`RowLog::create`]; [`Error::Log`] when the log is missing or shorter.
+    /// As for [`RowLog::create`]; [`Error::Log`] when the log is missing, shorter or damaged.
     pub fn resume(
         output: &Path,
         layout: impl Into<RowLayout>,
@@ -142,16 +147,22 @@ impl RowLog {
         // Whoever was killed while it made the Parquet file left it half made.
         crate::file::remove_pending(output);
         locked();
-        let Saved { bytes, kept } = saved.cloned().unwrap_or_default();
+        let Saved { bytes, crc32, kept } = saved.cloned().unwrap_or_default();
         let has = file.metadata().map_err(fail)?.len();
         if has < bytes {
             let message = format!("has {has} bytes, its checkpoint needs {bytes}");
             return Err(Error::Log { path: log, message });
         }
+        // Before the rest is cut off: of a damaged log nothing is lost.
+        let crc = crc_of(&mut file, bytes).map_err(fail)?;
+        if crc.sum() != crc32 {
+            let message = format!("its first {bytes} bytes are not those that its checkpoint speaks of");
+            return Err(Error::Log { path: log, message });
+        }
         file.set_len(bytes).map_err(fail)?;
         file.seek(SeekFrom::Start(bytes)).map_err(fail)?;
         let buffer = RowBuffer::new(&layout, &[])?;
-        let appending = Appending { file: file.try_clone().map_err(fail)?, skips: bytes > 0, bytes };
+        let appending = Appending { file: file.try_clone().map_err(fail)?, skips: bytes > 0, bytes, crc };
         let writer = BufWriter::new(appending);
         let mut writer = StreamWriter::try_new(writer, buffer.schema()).map_err(|e| failed(&log, e))?;
         writer.flush().map_err(|e| failed(&log, e))?;
@@ -218,7 +229,9 @@ impl RowLog {
             self.file.sync_data().map_err(|cause| Error::write(&self.log, cause))
         });
         self.failed = result.is_err();
-        result.map(|()| Saved { bytes: self.writer.get_ref().get_ref().bytes, kept: self.trail.mark() })
+        let written = self.writer.get_ref().get_ref();
+        let (bytes, crc32) = (written.bytes, written.crc.sum());
+        result.map(|()| Saved { bytes, crc32, kept: self.trail.mark() })
     }
 
     /// Makes the Parquet file, runs `published`, and removes the log: what speaks of the log must be
@@ -279,6 +292,21 @@ impl RowLog {
     /// Removes the log: the job failed, and nothing of it is worth keeping.
     pub fn discard(self) {
         remove(&self.log);
+    }
+}
+
+/// Of the first `bytes` of a file.
+fn crc_of(file: &mut File, bytes: u64) -> io::Result<Crc> {
+    let mut crc = Crc::new();
+    let mut reader = BufReader::with_capacity(1 << 16, file.take(bytes));
+    loop {
+        let piece = io::BufRead::fill_buf(&mut reader)?;
+        let len = piece.len();
+        if len == 0 {
+            return Ok(crc);
+        }
+        crc.update(piece);
+        io::BufRead::consume(&mut reader, len);
     }
 }
 
@@ -401,18 +429,41 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let output = folder.path().join("x.parquet");
         let layout = layouts(3).next().unwrap();
-        assert!(matches!(
-            RowLog::resume(&output, layout, &[], small(), &Saved { bytes: 10, kept: None }),
-            Err(Error::Log { .. })
-        ));
+        let saved = |bytes| Saved { bytes, ..Saved::default() };
+        assert!(matches!(RowLog::resume(&output, layout, &[], small(), &saved(10)), Err(Error::Log { .. })));
         let log = RowLog::create(&output, layout, &[], small(), || {}).unwrap();
         assert!(matches!(RowLog::create(&output, layout, &[], small(), || {}), Err(Error::Busy { .. })));
         drop(log);
         assert!(matches!(
-            RowLog::resume(&output, layout, &[], small(), &Saved { bytes: 1 << 20, kept: None }),
+            RowLog::resume(&output, layout, &[], small(), &saved(1 << 20)),
             Err(Error::Log { .. })
         ));
         RowLog::create(&output, layout, &[], small(), || {}).unwrap().discard();
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_damaged_log_is_refused_and_stays_as_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let output = folder.path().join("x.parquet");
+        let layout = layouts(3).next().unwrap();
+        let mut log = RowLog::create(&output, layout, &[], small(), || {}).unwrap();
+        log.write(&rows(50, 3)).unwrap();
+        let saved = log.sync().unwrap();
+        log.write(&rows(50, 3)).unwrap();
+        drop(log);
+        let path = RowLog::path_of(&output);
+        let good = fs::read(&path).unwrap();
+        for at in (0..saved.bytes as usize).step_by(97) {
+            let mut bad = good.clone();
+            bad[at] ^= 1 << (at % 8);
+            fs::write(&path, &bad).unwrap();
+            let refused = RowLog::resume(&output, layout, &[], small(), &saved).err().unwrap();
+            assert!(matches!(refused, Error::Log { .. }), "{at}: {refused}");
+            assert_eq!(fs::read(&path).unwrap(), bad);
+        }
+        fs::write(&path, &good).unwrap();
+        let log = RowLog::resume(&output, layout, &[], small(), &saved).unwrap();
+        assert_eq!(log.finish(|| {}).unwrap().rows, 50);
     }
 }

@@ -43,6 +43,8 @@ struct Line {
     /// Its first byte.
     first: Option<u8>,
     cr_last: bool,
+    /// The byte before the last is one too.
+    cr_before: bool,
     /// A definition line, kept whole.
     text: Vec<u8>,
 }
@@ -72,6 +74,8 @@ pub(crate) fn build(mut reader: impl BufRead) -> io::Result<Option<Vec<FaiRecord
         }
         line.bytes += len as u64;
         if let Some(&last) = piece.last() {
+            let before = piece.len().checked_sub(2).map(|at| piece[at] == b'\r');
+            line.cr_before = before.unwrap_or(line.cr_last);
             line.cr_last = last == b'\r';
         }
         if line.first == Some(b'>') {
@@ -93,7 +97,9 @@ pub(crate) fn build(mut reader: impl BufRead) -> io::Result<Option<Vec<FaiRecord
         } else {
             let crlf = newline && line.cr_last;
             let bases = line.bytes - u64::from(crlf);
-            let fits = shape.add(bases, line.bytes + u64::from(newline));
+            // A carriage return without line feed is no letter, and no end that an index knows.
+            let stray = if crlf { line.cr_before } else { line.cr_last };
+            let fits = shape.add(bases, line.bytes + u64::from(newline)) && !stray;
             if (bases > 0 && records.is_empty()) || !fits {
                 return Ok(None);
             }
@@ -159,6 +165,9 @@ mod tests {
             b">a\nACG\nACG\r\n",
             b">\nACG\n",
             b"ACG\n>a\nACG\n",
+            b">a\nACG\r",
+            b">a\nACG\r\n\r",
+            b">a\nACG\r\r\n",
             b"",
             b"\n\n",
             b"\x1f\x8b\x08",

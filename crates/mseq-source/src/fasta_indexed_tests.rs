@@ -74,6 +74,17 @@ fn lines_of_another_length_are_found_when_read() {
 }
 
 #[test]
+fn a_blank_at_the_end_of_a_record_is_no_fault_of_its_index() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("x.fa");
+    fs::write(&path, b">a\nACG \n").unwrap();
+    let index = FaiIndex::build(&path).unwrap().unwrap();
+    let mut out = Vec::new();
+    IndexedFasta::with_index(&path, index).unwrap().bases(0, 0, 9, &mut out).unwrap();
+    assert_eq!(out, b"ACG ");
+}
+
+#[test]
 fn an_index_without_second_records_of_a_name_is_not_used() {
     let doubles = b">a\nAC\n>a\nACGT\n>b\nA\n>b\nAC\n";
     assert!(opened(doubles, "a\t2\t3\t2\t3\nb\t1\t17\t1\t2\n").unwrap().is_none());

@@ -259,10 +259,12 @@ impl Readers {
                 if self.open.len() >= OPEN {
                     self.open.remove(0);
                 }
-                reader_at(&shard.path, shard.read, self.batch_rows).map_err(|e| unreadable(&e))?
+                let open = || reader_at(&shard.path, shard.read, self.batch_rows);
+                mseq_core::decode(open).map_err(|e| unreadable(&e))?.map_err(|e| unreadable(&e))?
             }
         };
-        match reader.next() {
+        // Damaged pages reach assertions of the decoder.
+        match mseq_core::decode(|| reader.next()).map_err(|e| unreadable(&e))? {
             Some(Ok(batch)) => {
                 self.open.push((s, reader));
                 Ok(batch)
@@ -303,7 +305,8 @@ impl Footer {
         let foreign = |what: &str| {
             error(format!("'{name}' {what}; give the files that `mamba-seq embed --shard` wrote"))
         };
-        let builder = ParquetRecordBatchReaderBuilder::try_new(file);
+        let builder = mseq_core::decode(|| ParquetRecordBatchReaderBuilder::try_new(file));
+        let builder = builder.map_err(|e| foreign(&format!("is no complete Parquet file ({e})")))?;
         let builder = builder.map_err(|e| foreign(&format!("is no complete Parquet file ({e})")))?;
         let file = builder.metadata().file_metadata();
         let metadata: Vec<(String, String)> = file.key_value_metadata().map_or(Vec::new(), |pairs| {

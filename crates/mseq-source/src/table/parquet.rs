@@ -38,10 +38,20 @@ fn broken(path: &str, e: &dyn std::fmt::Display) -> Error {
     TableError::Parquet { path: path.to_owned(), cause }.into()
 }
 
+/// What `work` reads; damaged files reach assertions of the decoder.
+fn decoded<T, E: std::fmt::Display>(
+    path: &str,
+    work: impl FnOnce() -> std::result::Result<T, E>,
+) -> Result<T> {
+    match mseq_core::decode(work) {
+        Ok(read) => read.map_err(|e| broken(path, &e)),
+        Err(e) => Err(broken(path, &e)),
+    }
+}
+
 impl ParquetTable {
     pub(super) fn new(file: File, path: &Arc<str>, options: &TableOptions) -> Result<Self> {
-        let mut metadata =
-            ArrowReaderMetadata::load(&file, ArrowReaderOptions::new()).map_err(|e| broken(path, &e))?;
+        let mut metadata = decoded(path, || ArrowReaderMetadata::load(&file, ArrowReaderOptions::new()))?;
         let mut fields = metadata.schema().fields().clone();
         let names: Vec<_> = fields.iter().map(|f| f.name().clone()).collect();
         let columns = Columns::find(path, &names, options)?;
@@ -91,7 +101,7 @@ impl ParquetTable {
     pub(super) fn next(&mut self) -> Result<Option<Rows>> {
         loop {
             let batch = match &mut self.reader {
-                Some(reader) => reader.next().transpose().map_err(|e| broken(&self.path, &e))?,
+                Some(reader) => decoded(&self.path, || reader.next().transpose())?,
                 None => None,
             };
             match batch {
@@ -111,7 +121,7 @@ impl ParquetTable {
         let rows = batch_rows(self.metadata.metadata().row_group(self.group), &mask);
         let builder = builder.with_projection(mask).with_batch_size(rows).with_row_groups(vec![self.group]);
         self.group += 1;
-        builder.build().map_err(|e| broken(&self.path, &e))
+        decoded(&self.path, || builder.build())
     }
 
     fn rows(&self, batch: &RecordBatch) -> Result<Rows> {

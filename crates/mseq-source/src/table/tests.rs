@@ -394,3 +394,30 @@ fn table_speed() {
         eprintln!("{}: {:.2} M rows/s", path.extension().unwrap().display(), n as f64 / seconds / 1e6);
     }
 }
+
+/// Damaged Parquet reaches assertions of its decoder; each must come out as an error of the file.
+#[test]
+fn no_flipped_bit_of_a_parquet_file_is_a_panic() {
+    let folder = Folder::new();
+    let texts = |from: usize| (from..from + 6).map(|i| "ACGT".repeat(1 + i % 4)).collect::<Vec<_>>();
+    let columns: Vec<(&str, ArrayRef)> = vec![("sequence", Arc::new(StringArray::from(texts(0))))];
+    let path = folder.parquet("x.parquet", columns, Compression::UNCOMPRESSED);
+    let good = fs::read(path).unwrap();
+    let (mut refused, mut stopped) = (0, 0);
+    for bit in 0..8 * good.len() {
+        let mut bad = good.clone();
+        bad[bit / 8] ^= 1 << (bit % 8);
+        let path = folder.write("bad.parquet", &bad);
+        let mut table = match source(&[&path], &TableOptions::default(), 100) {
+            Ok(table) => table,
+            Err(_) => continue,
+        };
+        while let Some(step) = table.next().transpose() {
+            if let Err(e) = step {
+                refused += 1;
+                stopped += usize::from(e.to_string().contains("the decoder stopped at"));
+            }
+        }
+    }
+    assert!(refused > 0 && stopped > 0, "{refused} {stopped}");
+}
