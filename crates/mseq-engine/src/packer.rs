@@ -1,4 +1,4 @@
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -28,6 +28,9 @@ pub struct EngineConfig {
     pub context: Option<Context>,
     /// Windows are cut from these intervals; `None`: from whole records.
     pub regions: Option<Arc<Regions>>,
+    /// Of these records, by index, only windows that start between two bases. Both are places where
+    /// a piece of `context` begins to give output, so that nothing before the piece is run.
+    pub parts: Option<Arc<BTreeMap<u64, Range<u64>>>>,
 }
 
 /// Pieces of `tokens` tokens that start at 0, N - M, 2 (N - M), ...: the first `overlap` (M) of each
@@ -49,6 +52,14 @@ impl Context {
                 let new = self.tokens - self.overlap;
                 new - past % new
             }
+        }
+    }
+
+    /// The last place up to `pos` where a piece begins to give output.
+    pub fn begin_before(&self, pos: u64) -> u64 {
+        match pos.checked_sub(self.tokens) {
+            None => 0,
+            Some(past) => pos - past % (self.tokens - self.overlap),
         }
     }
 
@@ -111,6 +122,8 @@ pub struct ChunkBatch {
 struct Open {
     head: RecordHead,
     windows: WindowTracker,
+    /// Tokens before the part that is wanted.
+    from: u64,
     /// Tokens that went into earlier steps.
     pos: u64,
     /// Rows that closed.
@@ -126,8 +139,11 @@ struct Open {
 impl Open {
     fn new(config: &EngineConfig, head: RecordHead) -> Self {
         let regions = config.regions.as_deref();
-        let windows = WindowTracker::new(config.windows(head.format), head.reversed, regions, &head.id);
-        Self { head, windows, pos: 0, rows: 0, slot: None, tail: VecDeque::new(), warmed: 0 }
+        let part = config.parts.as_ref().and_then(|parts| parts.get(&head.index)).cloned();
+        let from = part.as_ref().map_or(0, |part| part.start);
+        let mut windows = WindowTracker::new(config.windows(head.format), head.reversed, regions, &head.id);
+        windows.only(part);
+        Self { head, windows, from, pos: 0, rows: 0, slot: None, tail: VecDeque::new(), warmed: 0 }
     }
 
     /// Keeps the tail that a later piece may need.
@@ -274,6 +290,28 @@ impl Packer {
                 }
                 Item::Tokens(mut tokens) => {
                     let record = self.open.as_mut().ok_or(Error::Stream("tokens outside a record"))?;
+                    if record.pos < record.from {
+                        let before = usize::try_from(record.from - record.pos).unwrap_or(usize::MAX);
+                        let rest = tokens.split_off(before.min(tokens.len()));
+                        self.waiting -= tokens.len();
+                        self.trail.tokens(&tokens);
+                        record.remember(&self.config, &tokens);
+                        record.pos += tokens.len() as u64;
+                        if !rest.is_empty() {
+                            self.queue.push_front(Item::Tokens(rest));
+                        }
+                        if record.cold(&self.config) > 0 && record.pos == record.from {
+                            // The warm-up is at the start of a step.
+                            if !step.ids.is_empty() {
+                                break;
+                            }
+                            step.warm_up(&self.config, record);
+                            if step.ids.len() == self.config.chunk {
+                                break;
+                            }
+                        }
+                        continue;
+                    }
                     let part = (step.ids.len() - step.part) as u64;
                     let space = (self.config.chunk - step.ids.len()).min(match self.config.context {
                         // With an overlap a piece begins with tokens that are already done: in a

@@ -1,4 +1,5 @@
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::sync::Arc;
 
 use mseq_backend::ops::PoolSegment;
@@ -41,6 +42,8 @@ pub(crate) struct WindowTracker {
     reversed: Option<u64>,
     /// `None`: the whole record.
     regions: Option<Cursor>,
+    /// Only windows that start here.
+    starts: Range<u64>,
 }
 
 /// The intervals of a record in reading direction, and those that a stretch may touch.
@@ -83,7 +86,14 @@ impl WindowTracker {
     /// Windows of a whole record, or of its intervals when there are `regions`.
     pub(crate) fn new(windows: Windows, reversed: Option<u64>, regions: Option<&Regions>, id: &str) -> Self {
         let regions = regions.map(|regions| Cursor::new(regions.of(id), reversed.is_some()));
-        Self { windows, reversed, regions }
+        Self { windows, reversed, regions, starts: 0..u64::MAX }
+    }
+
+    /// Leaves out the windows of a whole record that start elsewhere.
+    pub(crate) fn only(&mut self, starts: Option<Range<u64>>) {
+        if self.regions.is_none() && self.reversed.is_none() {
+            self.starts = starts.unwrap_or(0..u64::MAX);
+        }
     }
 
     /// A place in reading direction as one on the forward strand, and back.
@@ -107,7 +117,7 @@ impl WindowTracker {
         let reversed = self.reversed;
         let (pos, stop) = (stretch.pos, stretch.pos + stretch.len);
         let mut found: Vec<(u64, PoolSegment, Closed)> = Vec::new();
-        let windows = self.windows;
+        let (windows, starts) = (self.windows, self.starts.clone());
         let mut add = |interval: Span, known: bool, lane: u64, region: Option<&Arc<str>>| {
             // The stretch from the interval's first base on the forward strand.
             let here = Self::turn(reversed, Span::new(pos, stop));
@@ -121,6 +131,8 @@ impl WindowTracker {
                 _ => (0, 1),
             };
             let last = if known { last.min(windows.count(interval.len())) } else { last };
+            let number = |start: u64| windows.stride().map_or(start.min(1), |stride| start.div_ceil(stride));
+            let (first, last) = (first.max(number(starts.start)), last.min(number(starts.end)));
             for k in first..last {
                 let span = windows.span(k, interval.len());
                 let span = Span::new(base + span.start, base.saturating_add(span.end));

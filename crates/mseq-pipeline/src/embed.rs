@@ -441,6 +441,7 @@ mod tests {
                 chunk: 4,
                 context: None,
                 regions: None,
+                parts: None,
             },
             output: Output::Parquet(output.to_owned()),
             layout: mseq_sink::EmbedLayout {

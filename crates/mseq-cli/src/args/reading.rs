@@ -86,6 +86,11 @@ impl Reading {
         Some(Arrange { longest: window.min(region), combine })
     }
 
+    /// Whether whole records are read in one direction.
+    pub(crate) fn is_plain(&self) -> bool {
+        self.strands == Strands::Forward && self.bed.is_none()
+    }
+
     /// Rows of a window: one a strand, or one in all.
     pub(crate) fn rows_a_window(&self, combine: bool) -> u64 {
         if self.strands == Strands::Both && !combine { 2 } else { 1 }

@@ -82,6 +82,7 @@ mod tests {
             chunk: 1,
             context: None,
             regions: None,
+            parts: None,
         };
         for limit in [12u64 << 20, 20 << 20, 64 << 20, 128 << 20, 1 << 40] {
             let budget = Budget::new(limit, None, &shape, &config).unwrap();

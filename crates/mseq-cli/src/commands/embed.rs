@@ -42,7 +42,8 @@ pub(crate) fn run(args: &EmbedArgs, quiet: bool, verbose: bool, line: &[OsString
 
     let tokenizer = DnaTokenizer::new(&tokens.letters, tokens.unknown);
     let bytes_total = plan.inputs.bytes();
-    let selection = Selection::new(args, &plan, &tokenizer, quiet)?;
+    let selection = Selection::new(args, &plan, &config, &tokenizer, quiet)?;
+    config.parts = selection.parts();
     let mut source = plan.inputs.open(tokenizer, BLOCK, selection.filter(), &plan.reading)?;
     // The first record tells what the input is, and a file that is no sequence fails here.
     let first = source.next()?;
@@ -112,6 +113,8 @@ fn engine_config(
         chunk: 1,
         context: plan.context(checkpoint.tokens.context)?,
         regions: plan.reading.regions(),
+        // The selection decides.
+        parts: None,
     })
 }
 

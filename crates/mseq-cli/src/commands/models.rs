@@ -96,6 +96,7 @@ fn verify(name: &str, tokens: usize) -> Result<(), Failure> {
         chunk: tokens,
         context: None,
         regions: None,
+        parts: None,
     };
     let mut opened = open(&DeviceSpec::Cpu, 0, &checkpoint, &config)?;
     let letters: Vec<u32> = checkpoint.tokens.letters.values().copied().collect();

@@ -1,10 +1,13 @@
 //! Which records a run takes: `--shard` and `--on-bad-record skip`.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeSet, BinaryHeap};
+use std::collections::{BTreeMap, BinaryHeap};
+use std::ops::Range;
+use std::sync::Arc;
 
-use mseq_core::Item;
-use mseq_source::{DnaTokenizer, RecordFilter, Strands};
+use mseq_core::{Item, Pool, Windows};
+use mseq_engine::{Context, EngineConfig};
+use mseq_source::{DnaTokenizer, Keep, RecordFilter, Strands};
 use sha2::{Digest, Sha256};
 
 use crate::args::{EmbedArgs, EmbedPlan, OnBadRecord, Reading, Shard};
@@ -16,12 +19,36 @@ const LISTED: usize = 10;
 /// A choice of records, made in a pass before the run.
 #[derive(Debug, Default)]
 pub(super) struct Selection {
-    /// Indices of the records to take; `None` takes all.
-    wanted: Option<BTreeSet<u64>>,
+    /// What to take; `None` takes all.
+    wanted: Option<Arc<Share>>,
     /// Records left out for an illegal byte.
     pub(super) bad: u64,
     /// SHA-256 of the lengths of all records, as hex: the shards of one input have it in common.
     pub(super) input: Option<String>,
+}
+
+/// The part of the input that one shard takes.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Share {
+    /// One bit a record.
+    records: Vec<u64>,
+    /// Of those that are shared out in pieces: where the windows start that it takes, and the last
+    /// base that they need.
+    parts: BTreeMap<u64, (Range<u64>, u64)>,
+}
+
+impl Share {
+    fn add(&mut self, record: u64) {
+        let word = record as usize / 64;
+        if self.records.len() <= word {
+            self.records.resize(word + 1, 0);
+        }
+        self.records[word] |= 1 << (record % 64);
+    }
+
+    fn has(&self, record: u64) -> bool {
+        self.records.get(record as usize / 64).is_some_and(|word| word >> (record % 64) & 1 == 1)
+    }
 }
 
 impl Selection {
@@ -32,6 +59,7 @@ impl Selection {
     pub(super) fn new(
         args: &EmbedArgs,
         plan: &EmbedPlan,
+        config: &EngineConfig,
         tokenizer: &DnaTokenizer,
         quiet: bool,
     ) -> Result<Self, Failure> {
@@ -40,23 +68,43 @@ impl Selection {
             return Ok(Self::default());
         }
         // With intervals the pass also says how much of each record is read.
-        let lengths = if skip || plan.reading.bed.is_some() {
+        let (lengths, bad) = if skip || plan.reading.bed.is_some() {
             good_records(plan, tokenizer, quiet, skip)?
         } else {
             let counts = plan.inputs.count()?;
             (counts.lengths.into_iter().map(Some).collect(), 0)
         };
-        let (lengths, bad) = lengths;
-        let wanted = share(&lengths, args.shard.unwrap_or(Shard { index: 1, of: 1 }));
+        let shard = args.shard.unwrap_or(Shard { index: 1, of: 1 });
+        let windows = match config.pool {
+            Pool::None => Windows::tiled(1, 1),
+            _ => Some(config.windows(plan.inputs.first_format()?)),
+        };
+        let cut = config.context.zip(windows.filter(|windows| windows.length().is_some()));
+        let wanted = match cut.filter(|_| plan.reading.is_plain()) {
+            Some((context, windows)) => stretch(&lengths, shard, context, windows),
+            None => share(&lengths, shard),
+        };
         let mut digest = Sha256::new();
         lengths.iter().for_each(|len| digest.update(len.map_or(u64::MAX, |l| l).to_le_bytes()));
         let input = digest.finalize().iter().map(|b| format!("{b:02x}")).collect();
-        Ok(Self { wanted: Some(wanted), bad, input: Some(input) })
+        Ok(Self { wanted: Some(Arc::new(wanted)), bad, input: Some(input) })
     }
 
-    /// Leaves the records out that are not wanted.
+    /// Leaves out what is not wanted.
     pub(super) fn filter(&self) -> Option<RecordFilter> {
-        self.wanted.clone().map(RecordFilter::indices)
+        let wanted = self.wanted.clone()?;
+        Some(RecordFilter::new(move |head| match wanted.parts.get(&head.index) {
+            Some((_, end)) => Keep::UpTo(*end),
+            None if wanted.has(head.index) => Keep::All,
+            None => Keep::Skip,
+        }))
+    }
+
+    /// Where the windows start that are wanted of records which are shared out.
+    pub(super) fn parts(&self) -> Option<Arc<BTreeMap<u64, Range<u64>>>> {
+        let parts = &self.wanted.as_ref()?.parts;
+        let starts = parts.iter().map(|(record, (starts, _))| (*record, starts.clone()));
+        (!parts.is_empty()).then(|| Arc::new(starts.collect()))
     }
 }
 
@@ -101,20 +149,58 @@ fn good_records(
 
 /// The records of one shard: longest first, each to the shard with the fewest bases so far, so
 /// that the longest shard is at most 4/3 of the best possible (Graham 1969).
-fn share(lengths: &[Option<u64>], shard: Shard) -> BTreeSet<u64> {
+fn share(lengths: &[Option<u64>], shard: Shard) -> Share {
     let mut records: Vec<(Reverse<u64>, u64)> =
         lengths.iter().zip(0u64..).filter_map(|(len, i)| len.map(|len| (Reverse(len), i))).collect();
     records.sort_unstable();
     let mut shards: BinaryHeap<Reverse<(u64, u64, u32)>> =
         (1..=shard.of).map(|i| Reverse((0, 0, i))).collect();
-    let mut mine = BTreeSet::new();
+    let mut mine = Share::default();
     for (Reverse(len), record) in records {
         // As many shards as the heap was made with, at least one.
         let Some(Reverse((load, count, i))) = shards.pop() else { break };
         if i == shard.index {
-            mine.insert(record);
+            mine.add(record);
         }
         shards.push(Reverse((load + len, count + 1, i)));
+    }
+    mine
+}
+
+/// The stretch of one shard, when a record may be cut: all records are laid end to end and cut in
+/// equal lengths, each cut moved back to where a piece of the context begins to give output.
+///
+/// A window belongs to the stretch that it starts in, with all its bases.
+fn stretch(lengths: &[Option<u64>], shard: Shard, context: Context, windows: Windows) -> Share {
+    let total: u64 = lengths.iter().flatten().sum();
+    // In 128 bits: a length times a number of shards.
+    let cut = |i: u32| (u128::from(total) * u128::from(i) / u128::from(shard.of)) as u64;
+    let (from, to) = (cut(shard.index - 1), cut(shard.index));
+    let (length, stride) = (windows.length().unwrap_or(u64::MAX), windows.stride().unwrap_or(u64::MAX));
+    let mut mine = Share::default();
+    let mut before = 0;
+    for (len, record) in lengths.iter().zip(0u64..) {
+        let Some(len) = *len else { continue };
+        let here = |cut: u64| context.begin_before(cut.saturating_sub(before));
+        let start = if from <= before { 0 } else { here(from) };
+        let end = if to >= before + len { u64::MAX } else { here(to.max(before)) };
+        // An empty record belongs to whoever has the base behind it, or the last one.
+        let none = len == 0 && !(from <= before && (before < to || shard.index == shard.of));
+        let outside = from > before && from >= before + len;
+        before += len;
+        if none || outside || start >= end {
+            continue;
+        }
+        if (start, end) == (0, u64::MAX) {
+            mine.add(record);
+            continue;
+        }
+        // Those that start in it, and the end of the last one.
+        let count = windows.count(len).min(end.div_ceil(stride));
+        if let Some(last) = count.checked_sub(1).filter(|last| last.saturating_mul(stride) >= start) {
+            let last = last.saturating_mul(stride).saturating_add(length).min(len);
+            mine.parts.insert(record, (start..end, last));
+        }
     }
     mine
 }
@@ -128,17 +214,62 @@ mod tests {
         let lengths: Vec<Option<u64>> =
             (0..57u64).map(|i| (i % 9 != 4).then_some((i * 7919) % 1000 * (1 + i % 5))).collect();
         for of in [1, 2, 3, 10, 80] {
-            let shards: Vec<BTreeSet<u64>> =
-                (1..=of).map(|index| share(&lengths, Shard { index, of })).collect();
+            let records = |share: Share| (0..57u64).filter(|&i| share.has(i)).collect::<Vec<_>>();
+            let shards: Vec<Vec<u64>> =
+                (1..=of).map(|index| records(share(&lengths, Shard { index, of }))).collect();
             let mut all: Vec<u64> = shards.iter().flatten().copied().collect();
             all.sort_unstable();
             let good: Vec<u64> = (0..57).filter(|i| lengths[*i as usize].is_some()).collect();
             assert_eq!(all, good, "{of}");
-            let load = |s: &BTreeSet<u64>| s.iter().filter_map(|i| lengths[*i as usize]).sum::<u64>();
+            let load = |s: &Vec<u64>| s.iter().filter_map(|i| lengths[*i as usize]).sum::<u64>();
             let total: u64 = lengths.iter().flatten().sum();
             let longest = lengths.iter().flatten().max().unwrap();
             let worst = shards.iter().map(load).max().unwrap();
             assert!(worst <= (total / u64::from(of) + longest), "{of}: {worst}");
+        }
+    }
+
+    #[test]
+    fn stretches_have_every_window_once() {
+        let context = Context { tokens: 100, overlap: 30 };
+        for lengths in [vec![1000, 0, 1, 69, 70, 5000, 0], vec![0], vec![12345], vec![0, 0, 3]] {
+            let lengths: Vec<Option<u64>> = lengths.into_iter().map(Some).collect();
+            for (length, stride) in [(1, 1), (50, 50), (64, 10), (10, 64), (3000, 500)] {
+                let windows = Windows::tiled(length, stride).unwrap();
+                for of in [1, 2, 3, 7, 40] {
+                    let mut found = Vec::new();
+                    for index in 1..=of {
+                        let mine = stretch(&lengths, Shard { index, of }, context, windows);
+                        for (i, len) in lengths.iter().enumerate() {
+                            let (len, i) = (len.unwrap(), i as u64);
+                            let (starts, end) = match mine.parts.get(&i) {
+                                Some(part) => part.clone(),
+                                None if mine.has(i) => (0..u64::MAX, len),
+                                None => continue,
+                            };
+                            assert!(starts.start == 0 || context.begin_before(starts.start) == starts.start);
+                            for k in 0..windows.count(len) {
+                                let span = windows.span(k, len);
+                                if starts.contains(&span.start) {
+                                    assert!(span.end <= end);
+                                    found.push((i, span.start));
+                                }
+                            }
+                            if len == 0 {
+                                found.push((i, 0));
+                            }
+                        }
+                    }
+                    let mut want = Vec::new();
+                    for (i, len) in lengths.iter().enumerate() {
+                        let count = windows.count(len.unwrap()).max(1);
+                        want.extend((0..count).map(|k| (i as u64, windows.span(k, len.unwrap()).start)));
+                    }
+                    found.sort_unstable();
+                    want.sort_unstable();
+                    assert_eq!(found, want, "{lengths:?} {length} {stride} {of}");
+                }
+            }
         }
     }
 }
