@@ -49,6 +49,41 @@ fn shards_are_a_partition_of_the_whole() {
 }
 
 #[test]
+fn one_record_is_shared_out_between_pieces_of_the_context() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = format!(">a\n{}\n>b\nACGT\n>c\n\n", "ACGTTGCATTAGGC".repeat(60));
+    std::fs::write(folder.path().join("x.fa"), text).unwrap();
+    for (n, options) in [
+        (3, ["--context", "100", "--overlap", "30", "--stride", "7"]),
+        (4, ["--context", "64", "--overlap", "0", "--stride", "23"]),
+        (2, ["--context", "50", "--overlap", "49", "--pool", "none"]),
+    ] {
+        let whole = embed(folder.path(), &options).0;
+        let mut all = Vec::new();
+        let mut files = Vec::new();
+        for i in 1..=n {
+            let shard = format!("{i}/{n}");
+            let chunk = ["--chunk", if i % 2 == 0 { "13" } else { "500" }];
+            let (mine, _) = embed(folder.path(), &[&["--shard", &shard][..], &options, &chunk].concat());
+            let share = mine.len() as f64 / (whole.len() as f64 / f64::from(n));
+            assert!((0.5..1.5).contains(&share), "{shard} has {} of {} rows", mine.len(), whole.len());
+            all.extend(mine);
+            files.push(format!("x.embeddings.{i}-of-{n}.parquet"));
+        }
+        assert!(all == whole, "{options:?}");
+        let ran = mamba_seq(
+            folder.path(),
+            &["merge", "-o", "m.parquet"]
+                .into_iter()
+                .chain(files.iter().map(String::as_str))
+                .collect::<Vec<_>>(),
+        );
+        assert_eq!(ran.code, 0, "{}", ran.stderr);
+        assert!(rows(&folder.path().join("m.parquet")) == whole, "{options:?}");
+    }
+}
+
+#[test]
 fn bad_records_are_skipped_and_counted() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("x.fa");

@@ -1,6 +1,6 @@
 use crate::tokenize::check;
 use crate::walk::{Origin, Walk};
-use crate::{InputSet, Result};
+use crate::{IndexedFasta, InputSet, Result};
 
 /// What a counting pass found.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -13,25 +13,38 @@ pub struct Counts {
     pub lengths: Vec<u64>,
 }
 
-/// Reads all inputs once without making tokens, and counts. Standard input is used up by it.
+/// Counts all inputs without making tokens: by the index beside a FASTA file, else by reading it
+/// once. Standard input is used up by it.
 ///
 /// # Errors
 ///
-/// The same as reading with [`SequenceSource`](crate::SequenceSource).
+/// The same as reading with [`SequenceSource`](crate::SequenceSource), or an index that does not
+/// match its file.
 pub fn count(set: &InputSet) -> Result<Counts> {
-    let mut walk = Walk::new(set.inputs.iter().cloned().map(Origin::Input).collect());
     let mut counts = Counts::default();
-    while walk.begin()?.is_some() {
-        let mut bases = 0;
-        loop {
-            match walk.piece(usize::MAX, check)? {
-                0 => break,
-                n => bases += n as u64,
-            }
-        }
+    let mut add = |bases| {
         counts.records += 1;
         counts.bases += bases;
         counts.lengths.push(bases);
+    };
+    for input in &set.inputs {
+        if let Some(path) = input.path()
+            && let Some(fasta) = IndexedFasta::open(path)?
+        {
+            fasta.records().iter().for_each(|record| add(record.bases));
+            continue;
+        }
+        let mut walk = Walk::new(vec![Origin::Input(input.clone())]);
+        while walk.begin()?.is_some() {
+            let mut bases = 0;
+            loop {
+                match walk.piece(usize::MAX, check)? {
+                    0 => break,
+                    n => bases += n as u64,
+                }
+            }
+            add(bases);
+        }
     }
     Ok(counts)
 }

@@ -49,6 +49,9 @@ struct Shard {
     at: usize,
 }
 
+/// Record and start of a row.
+type Key = (u64, u64);
+
 /// What the footer of one file says.
 struct Footer {
     path: PathBuf,
@@ -129,26 +132,30 @@ impl Shards {
         let (dim, options) = (self.layout.embed().dim, Options::for_layout(self.layout.embed()));
         let mut sink = Box::new(ParquetSink::create(output, self.layout, &self.metadata, options)?);
         let mut readers = Readers::new(self.shards.len(), dim * 4 + 128 + self.kept_bytes);
-        // The next record of each shard.
+        // Only where the context is cut in pieces, a record may be in two shards.
+        let cut = self.metadata.iter().any(|(k, v)| k == "mamba_seq.context" && v != "whole");
+        // The next row of each shard.
         let mut next = BinaryHeap::new();
         for (s, shard) in self.shards.iter_mut().enumerate() {
             if shard.load(s, &mut readers)? {
-                next.push(Reverse((shard.record(), s)));
+                next.push(Reverse((shard.key(), s)));
             }
         }
-        while let Some(Reverse((record, s))) = next.pop() {
+        while let Some(Reverse((key, s))) = next.pop() {
             let other = next.peek().map(|Reverse(other)| *other);
-            if let Some((_, o)) = other.filter(|(of_other, _)| *of_other == record) {
+            let clash = |of_other: Key| of_other == key || (!cut && of_other.0 == key.0);
+            if let Some((_, o)) = other.filter(|(of_other, _)| clash(*of_other)) {
                 return fail(format!(
-                    "record {record} (record_index) is in '{}' and in '{}'; their inputs must have been one",
+                    "record {} (record_index) is in '{}' and in '{}'; their inputs must have been one",
+                    key.0,
                     self.shards[s].path.display(),
                     self.shards[o].path.display()
                 ));
             }
             let shard = &mut self.shards[s];
-            let before = other.map(|(record, _)| record);
-            if let Some(record) = shard.copy(record, before, s, &mut readers, &mut sink, dim)? {
-                next.push(Reverse((record, s)));
+            let before = other.map(|(key, _)| key);
+            if let Some(key) = shard.copy(key, before, s, &mut readers, &mut sink, dim)? {
+                next.push(Reverse((key, s)));
             }
         }
         sink.finish()
@@ -172,42 +179,48 @@ impl Shard {
         Ok(true)
     }
 
-    /// The records of the rows in the batch.
-    fn records(&self) -> &[u64] {
-        let column = self.batch.as_ref().and_then(|batch| batch.column_by_name("record_index"));
+    /// A column of positions of the batch.
+    fn positions(&self, name: &str) -> &[u64] {
+        let column = self.batch.as_ref().and_then(|batch| batch.column_by_name(name));
         column.and_then(|column| column.as_primitive_opt::<UInt64Type>()).map_or(&[], |c| c.values())
     }
 
-    /// That of the next row.
-    fn record(&self) -> u64 {
-        self.records().get(self.at).copied().unwrap_or(u64::MAX)
+    /// The place of the next row.
+    fn key(&self) -> Key {
+        let of = |name| self.positions(name).get(self.at).copied().unwrap_or(u64::MAX);
+        (of("record_index"), of("start"))
     }
 
-    /// Writes the rows of `record` and of those that follow it, up to the record `before`; gives
-    /// the first record that is left.
+    /// Writes the row at `key` and those that follow it, up to the place `before`; gives the place
+    /// of the first row that is left.
     fn copy(
         &mut self,
-        mut record: u64,
-        before: Option<u64>,
+        mut key: Key,
+        before: Option<Key>,
         s: usize,
         readers: &mut Readers,
         sink: &mut ParquetSink,
         dim: usize,
-    ) -> Result<Option<u64>> {
+    ) -> Result<Option<Key>> {
         loop {
             let from = self.at;
             let mut to = from;
-            for &of_row in &self.records()[from..] {
+            let (records, starts) = (self.positions("record_index"), self.positions("start"));
+            for of_row in records[from..].iter().copied().zip(starts[from..].iter().copied()) {
                 if before.is_some_and(|before| of_row >= before) {
                     break;
                 }
-                if of_row < record {
+                if of_row < key {
                     return fail(format!(
-                        "'{}': record {of_row} (record_index) comes after record {record}; run its shard again",
-                        self.path.display()
+                        "'{}': record {} (record_index), start {} comes after record {}, start {}; run its shard again",
+                        self.path.display(),
+                        of_row.0,
+                        of_row.1,
+                        key.0,
+                        key.1
                     ));
                 }
-                record = of_row;
+                key = of_row;
                 to += 1;
             }
             if let Some(batch) = &self.batch {
@@ -227,7 +240,7 @@ impl Shard {
             }
             self.at = to;
             if self.batch.as_ref().is_some_and(|batch| to < batch.num_rows()) {
-                return Ok(Some(self.record()));
+                return Ok(Some(self.key()));
             }
             if !self.load(s, readers)? {
                 return Ok(None);

@@ -170,7 +170,7 @@ fn batches_end_anywhere() {
             assert!(shards[s].load(s, &mut readers).unwrap());
             // Without an open reader it is found again by its row.
             readers.close(s);
-            shards[s].copy(from, Some(before), s, &mut readers, &mut sink, 3).unwrap();
+            shards[s].copy((from, 0), Some((before, 0)), s, &mut readers, &mut sink, 3).unwrap();
             from = before;
         }
         sink.finish().unwrap();
@@ -280,7 +280,7 @@ fn what_is_not_one_job_is_refused() {
     let other = write("other", "3/3", &[], &[1, 4]);
     folder.refuses(&[&a, &b, &other], &["record 1 (record_index) is in", "a'", "other'"]);
     let other = write("other", "3/3", &[], &[4, 3]);
-    folder.refuses(&[&a, &b, &other], &["other': record 3 (record_index) comes after record 4"]);
+    folder.refuses(&[&a, &b, &other], &["other': record 3 (record_index), start 0 comes after record 4"]);
 
     let other = folder.path("other");
     folder.refuses(&[&a, &folder.path("gone")], &["cannot open", "gone'"]);
