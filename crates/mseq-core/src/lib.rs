@@ -16,7 +16,7 @@ mod span;
 mod window;
 
 pub use device::{DeviceSpec, ParseDeviceError};
-pub use dtype::{EmbeddingDType, ListType, WeightDType};
+pub use dtype::{DType, EmbeddingDType, ListType, WeightDType};
 pub use item::{Item, RecordHead, RecordTail, SequenceFormat};
 pub use row::{RowBlock, RowKey, Strand};
 pub use span::Span;

@@ -1,4 +1,4 @@
-use mseq_core::DeviceSpec;
+use mseq_core::{DType, DeviceSpec};
 use mseq_cpu::CpuBackend;
 use mseq_model::Checkpoint;
 use mseq_model::MambaShape;
@@ -41,6 +41,6 @@ pub fn open(
 /// Tokens of a CPU step: as many as keep its activations in 12 MiB (a last-level cache), from 512
 /// (below, weights are re-read too often) to 8192, a multiple of 64.
 pub fn default_chunk(shape: &MambaShape) -> usize {
-    let rows = (12 << 20) / Mamba::<CpuBackend>::workspace_bytes_per_row(shape);
+    let rows = (12 << 20) / Mamba::<CpuBackend>::workspace_bytes_per_row(shape, DType::F32);
     (rows / 64 * 64).clamp(512, 8192)
 }

@@ -1,5 +1,6 @@
 //! What a run may hold in memory beyond the weights, and how that is shared out.
 
+use mseq_core::DType;
 use mseq_cpu::CpuBackend;
 use mseq_engine::{EngineConfig, default_chunk};
 use mseq_model::MambaShape;
@@ -39,7 +40,7 @@ impl Budget {
         let overlap = config.context.map_or(0, |c| 4 * c.overlap);
         let fixed =
             SINK + 2 * queue + overlap + config.open_windows().saturating_mul(8 * shape.d_model as u64);
-        let row = Mamba::<CpuBackend>::workspace_bytes_per_row(shape) as u64;
+        let row = Mamba::<CpuBackend>::workspace_bytes_per_row(shape, DType::F32) as u64;
         let fits = limit.saturating_sub(fixed) / row;
         let rows = chunk.unwrap_or_else(|| default_chunk(shape).min(fits as usize).max(1)) as u64;
         if rows > fits {
