@@ -37,6 +37,11 @@ pub(super) const ROWS: &[Row] = &[
         why: "bytes of the built-in models: who reads them knows the format, not this crate",
     },
     Row {
+        name: "mseq-kernels",
+        may_use: &[],
+        why: "CUDA text and machine code as data: who launches it knows the device, not this crate",
+    },
+    Row {
         name: "mseq-source",
         may_use: &["mseq-core"],
         why: "files to token ids; it must not know what a model does with them",
@@ -96,6 +101,7 @@ pub(super) const ROWS: &[Row] = &[
         may_use: &[
             "mseq-core",
             "mseq-data",
+            "mseq-kernels",
             "mseq-source",
             "mseq-sink",
             "mseq-backend",
