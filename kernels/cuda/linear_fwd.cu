@@ -125,28 +125,48 @@ __device__ __forceinline__ void product(const float *x, const float *w, const fl
 #define DEPTH 32
 #define STAGES 3
 #define PARTS (DEPTH / 8)
+#define OCTETS (COLS / 32) // columns of a warp, by eights
+#define STEP (256 / PARTS) // rows that the block brings at a time
 
 // A row of a slice is four parts of 16 bytes. Part p of row r lies at p ^ (r / 2 % 4), so that the eight rows that one
 // ldmatrix reads are in different banks.
 __device__ __forceinline__ int place(int row, int part) { return (row * PARTS + (part ^ (row / 2 % 4))) * 8; }
 
-// 128 rows of 32 values to shared memory. Rows after the last are copies of it; values after the end of a row are zero
-// in both factors. A row that does not start at 16 bytes is moved a value at a time.
-__device__ __forceinline__ void stage(S *to, const S *p, i64 row0, i64 rows, int stride, int k0, int depth,
-                                      bool aligned) {
+// What a thread brings of a factor: one part of row thread / PARTS of a slice, and of each STEP rows below. Rows after
+// the last and values after the end of a row are zero, and no memory is read for them: hundreds of blocks that read one
+// last row again would wait for each other.
+struct Share {
+    const S *from;
+    i64 step;
+    int rows; // that are there, from this thread's first on
+};
+
+__device__ __forceinline__ Share share_of(const S *p, i64 row0, i64 rows, int stride, int depth) {
+    Share s;
+    int row = threadIdx.x / PARTS;
+    s.rows = (int)min(rows - row0, (i64)ROWS) - row;
+    s.from = p + (row0 + (s.rows > 0 ? row : 0)) * stride + threadIdx.x % PARTS * 8;
+    s.step = (i64)STEP * stride;
+    return s;
+}
+
+// ALIGNED: every part starts at 16 bytes. Else a thread moves one value at a time.
+template <int TALL, bool ALIGNED>
+__device__ __forceinline__ void stage(S *to, const Share &share, int k0, int depth) {
+    int left = depth - k0 - threadIdx.x % PARTS * 8;
+    to += place(threadIdx.x / PARTS, threadIdx.x % PARTS);
+    const S *from = share.from + k0;
 #pragma unroll
-    for (int i = 0; i < ROWS * PARTS / 256; i++) {
-        int at = i * 256 + threadIdx.x;
-        int row = at / PARTS, part = at % PARTS, k = k0 + part * 8;
-        const S *from = p + min(row0 + row, rows - 1) * stride + k;
-        S *slot = to + place(row, part);
-        if (aligned && k + 8 <= depth) {
-            copy16(slot, from);
+    for (int i = 0; i < TALL / STEP; i++) {
+        bool there = share.rows > i * STEP;
+        const S *p = from + (there ? i * share.step : 0);
+        if (ALIGNED) {
+            copy16_if(to + i * STEP * DEPTH, p, there && left > 0);
         } else {
             for (int j = 0; j < 8; j++) {
                 S zero;
                 zero.bits = 0;
-                slot[j] = k + j < depth ? from[j] : zero;
+                to[i * STEP * DEPTH + j] = there && j < left ? p[j] : zero;
             }
         }
     }
@@ -199,57 +219,71 @@ __device__ __forceinline__ void put2(T *y, float a, float b, bool accumulate) {
 }
 
 // Eight warps, two by four, 64 x 32 outputs each; three slices of 32 values are on their way or in use.
-template <typename Y>
-__device__ __forceinline__ void product(const S *x, const S *w, const float *bias, Y *y, i64 rows, int depth,
-                                        int out_features, int x_stride, int y_stride, bool accumulate) {
-    __shared__ __align__(128) S xs[STAGES][ROWS * DEPTH], ws[STAGES][COLS * DEPTH];
+template <bool ALIGNED, typename Y>
+__device__ __forceinline__ void product_of(S (*xs)[ROWS * DEPTH], S (*ws)[COLS * DEPTH], const S *x, const S *w,
+                                           const float *bias, Y *y, i64 rows, int depth, int out_features,
+                                           int x_stride, int y_stride, bool accumulate) {
     Block block = block_of(out_features);
     if (block.row >= rows) return;
     int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
-    int wr = warp / 4 * 64, wc = warp % 4 * 32;
-    bool x_aligned = ((u64)x | (u64)x_stride * 2) % 16 == 0, w_aligned = ((u64)w | (u64)depth * 2) % 16 == 0;
-    float acc[4][4][4];
+    int wr = warp / 4 * 64, wc = warp % 4 * (COLS / 4);
+    Share from_x = share_of(x, block.row, rows, x_stride, depth);
+    Share from_w = share_of(w, block.col, out_features, depth, depth);
+    // Where this lane's rows of the matrices begin; 16 rows further down the order of parts is the same.
+    int x_at[DEPTH / 16], w_at[DEPTH / 16];
+#pragma unroll
+    for (int k = 0; k < DEPTH / 16; k++) {
+        x_at[k] = place(wr + lane % 16, k * 2 + lane / 16);
+        w_at[k] = place(wc + lane / 16 * 8 + lane % 8, k * 2 + lane / 8 % 2);
+    }
+    float acc[4][OCTETS][4];
 #pragma unroll
     for (int i = 0; i < 4; i++) {
 #pragma unroll
-        for (int j = 0; j < 4; j++) acc[i][j][0] = acc[i][j][1] = acc[i][j][2] = acc[i][j][3] = 0.0f;
+        for (int j = 0; j < OCTETS; j++) acc[i][j][0] = acc[i][j][1] = acc[i][j][2] = acc[i][j][3] = 0.0f;
     }
     int slices = (depth + DEPTH - 1) / DEPTH;
-    auto fetch = [&](int slice) {
+    auto fetch = [&](int slice, int at) {
         if (slice < slices) {
-            int at = slice % STAGES;
-            stage(xs[at], x, block.row, rows, x_stride, slice * DEPTH, depth, x_aligned);
-            stage(ws[at], w, block.col, out_features, depth, slice * DEPTH, depth, w_aligned);
+            stage<ROWS, ALIGNED>(xs[at], from_x, slice * DEPTH, depth);
+            stage<COLS, ALIGNED>(ws[at], from_w, slice * DEPTH, depth);
         }
         copies_commit();
     };
-    for (int s = 0; s < STAGES - 1; s++) fetch(s);
+#pragma unroll
+    for (int s = 0; s < STAGES - 1; s++) fetch(s, s);
+    // A narrow W leaves warps without columns: they only bring data.
+    bool busy = block.col + wc < out_features;
+    int at = 0, next = STAGES - 1;
     for (int s = 0; s < slices; s++) {
         copies_wait<STAGES - 2>();
         // After it every thread's part of slice s is there, and nobody reads the slice before it any more.
         __syncthreads();
-        fetch(s + STAGES - 1);
-        const S *xt = xs[s % STAGES], *wt = ws[s % STAGES];
+        fetch(s + STAGES - 1, next);
+        const S *xt = xs[at], *wt = ws[at];
+        at = at + 1 < STAGES ? at + 1 : 0;
+        next = next + 1 < STAGES ? next + 1 : 0;
+        if (!busy) continue;
 #pragma unroll
         for (int k = 0; k < DEPTH / 16; k++) {
-            u32 a[4][4], b[2][4];
+            u32 a[4][4], b[OCTETS / 2][4];
 #pragma unroll
-            for (int i = 0; i < 4; i++) load_matrices(a[i], xt + place(wr + i * 16 + lane % 16, k * 2 + lane / 16));
+            for (int i = 0; i < 4; i++) load_matrices(a[i], xt + x_at[k] + i * 16 * DEPTH);
 #pragma unroll
-            for (int j = 0; j < 2; j++) {
-                load_matrices(b[j], wt + place(wc + j * 16 + lane / 16 * 8 + lane % 8, k * 2 + lane / 8 % 2));
-            }
+            for (int j = 0; j < OCTETS / 2; j++) load_matrices(b[j], wt + w_at[k] + j * 16 * DEPTH);
 #pragma unroll
             for (int i = 0; i < 4; i++) {
 #pragma unroll
-                for (int j = 0; j < 4; j++) multiply(acc[i][j], a[i], b[j / 2][j % 2 * 2], b[j / 2][j % 2 * 2 + 1]);
+                for (int j = 0; j < OCTETS; j++) {
+                    multiply(acc[i][j], a[i], b[j / 2][j % 2 * 2], b[j / 2][j % 2 * 2 + 1]);
+                }
             }
         }
     }
     copies_wait<0>();
     bool pairs = (u64)y % (2 * sizeof(Y)) == 0 && y_stride % 2 == 0;
 #pragma unroll
-    for (int j = 0; j < 4; j++) {
+    for (int j = 0; j < OCTETS; j++) {
         int c = block.col + wc + j * 8 + lane % 4 * 2;
         if (c >= out_features) continue;
         float b0 = bias ? bias[c] : 0.0f, b1 = bias && c + 1 < out_features ? bias[c + 1] : 0.0f;
@@ -269,6 +303,18 @@ __device__ __forceinline__ void product(const S *x, const S *w, const float *bia
                 }
             }
         }
+    }
+}
+
+// Two forms, chosen once: the loop over slices must not carry the slow one along.
+template <typename Y>
+__device__ __forceinline__ void product(const S *x, const S *w, const float *bias, Y *y, i64 rows, int depth,
+                                        int out_features, int x_stride, int y_stride, bool accumulate) {
+    __shared__ __align__(128) S xs[STAGES][ROWS * DEPTH], ws[STAGES][COLS * DEPTH];
+    if (((u64)x | (u64)w | (u64)x_stride * 2 | (u64)depth * 2) % 16 == 0) {
+        product_of<true>(xs, ws, x, w, bias, y, rows, depth, out_features, x_stride, y_stride, accumulate);
+    } else {
+        product_of<false>(xs, ws, x, w, bias, y, rows, depth, out_features, x_stride, y_stride, accumulate);
     }
 }
 

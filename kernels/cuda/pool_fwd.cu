@@ -1,6 +1,6 @@
 // Rows of windows to one: mean (sums in f64), largest value, or last row.
 //
-// A segment is cut into parts of up to 256 rows, counted from its own first row. pool_parts adds up each part in row
+// A segment is cut into parts, counted from its own first row. pool_parts adds up each part in row
 // order, starting from what earlier batches left in `sums`; pool_join adds the parts of a segment in time order. Both
 // orders depend on the segment alone, so two runs give the same bits. pool_parts reads slots and writes none, pool_join
 // writes slots and reads none: as two launches, all reads come before the first write.
@@ -78,8 +78,23 @@ extern "C" __global__ void __launch_bounds__(128)
     for (int c = blockIdx.y * 128 + threadIdx.x; c < width; c += gridDim.y * 128) {
         const double *part = partials + (i64)join.partial * width + c;
         double sum = part[0];
-#pragma unroll 8
-        for (int k = 1; k < join.partials; k++) {
+        int k = 1;
+        // As above: loads in batches, the sum in order.
+        for (; k + 8 <= join.partials; k += 8) {
+            double v[8];
+#pragma unroll
+            for (int i = 0; i < 8; i++) v[i] = part[(i64)(k + i) * width];
+            if (kind == POOL_MEAN) {
+#pragma unroll
+                for (int i = 0; i < 8; i++) sum += v[i];
+            } else if (kind == POOL_MAX) {
+#pragma unroll
+                for (int i = 0; i < 8; i++) sum = larger(sum, v[i]);
+            } else {
+                sum = v[7];
+            }
+        }
+        for (; k < join.partials; k++) {
             double v = part[(i64)k * width];
             sum = kind == POOL_MEAN ? sum + v : kind == POOL_MAX ? larger(sum, v) : v;
         }

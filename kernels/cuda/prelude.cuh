@@ -165,6 +165,17 @@ __device__ __forceinline__ void copy16(void *shared, const void *global) {
 #endif
 }
 
+// The same, or 16 zero bytes without a read.
+__device__ __forceinline__ void copy16_if(void *shared, const void *global, bool there) {
+#if __CUDA_ARCH__ >= 800
+    u32 to = (u32)__cvta_generic_to_shared(shared);
+    int bytes = there ? 16 : 0;
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(global), "r"(bytes) : "memory");
+#else
+    *(uint4 *)shared = there ? *(const uint4 *)global : make_uint4(0, 0, 0, 0);
+#endif
+}
+
 __device__ __forceinline__ void copies_commit() {
 #if __CUDA_ARCH__ >= 800
     asm volatile("cp.async.commit_group;" ::: "memory");

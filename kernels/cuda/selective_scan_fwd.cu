@@ -8,13 +8,13 @@
 //   scan_tile_ends  what each tile adds to the state at its end, and the sum of its deltas
 //   scan_carry      the state at the start of each tile, from tile to tile
 //   scan_apply      the recurrence inside each tile, from its start; y; the state after a lane
-// A lane of one tile needs only the last. The decay over a whole tile is exp(A sum(delta)), so a tile hands over one sum
-// a channel, and nothing a step.
+// A lane of one tile needs only the last. The decay over a whole tile is exp(A sum(delta)), so a tile hands over one
+// sum a channel, and nothing a step.
 //
 // The unit of work is one warp: 32 channels, one a lane, 16 states in registers, one tile. There is no block barrier:
 // a block only packs warps. The limit is the special function unit (one power of two a state and step), so all else is
-// arranged to keep it busy: rows come through asynchronous copies eight steps ahead, B and C are read from shared memory
-// as broadcasts, and eight steps are unrolled so that two warps a scheduler are enough.
+// arranged to keep it busy: rows come through asynchronous copies eight steps ahead, B and C are read from shared
+// memory as broadcasts, and eight steps are unrolled so that two warps a scheduler are enough.
 //
 // Layouts: u, dt, y (rows, d_inner); z, b, c rows at a stride of their own; ends and starts [tile][state][channel];
 // sums [tile][channel]; ssm_state (slots, d_inner, d_state).
@@ -109,7 +109,7 @@ __device__ __forceinline__ void end_steps(const float (*dt)[CHANNELS], const S (
                                           const float (*b)[STATES], const float (&decay)[STATES],
                                           float (&end)[STATES], float &sum) {
     int lane = threadIdx.x % 32;
-#pragma unroll 4
+#pragma unroll
     for (int k = STAGE - 1; k >= 0; k--) {
         float delta = dt[k][lane];
         float du = delta * to_f32(u[k][lane]);

@@ -81,7 +81,7 @@ pub enum PoolKind {
 
 /// Some rows of one segment, for one block of `pool_parts`.
 ///
-/// A segment is cut at multiples of [`POOL_ROWS`] from its first row, so that the order of its sum does not
+/// A segment is cut at multiples of [`pool_part_rows`] from its first row, so that the order of its sum does not
 /// depend on its neighbours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PoolPart {
@@ -113,8 +113,16 @@ impl PoolPart {
     }
 }
 
-/// Most rows of a [`PoolPart`].
+/// Rows of a part in a segment that is not long.
 pub const POOL_ROWS: usize = 256;
+
+/// Most parts of a segment: `pool_join` adds them one after the other.
+const POOL_PARTS: usize = 256;
+
+/// Rows of a part (the last may be shorter) in a segment of so many rows.
+pub fn pool_part_rows(segment: usize) -> usize {
+    segment.div_ceil(POOL_PARTS).next_multiple_of(POOL_ROWS).max(POOL_ROWS)
+}
 
 /// A segment that has partial sums: several parts, or one whose sum is kept.
 ///
@@ -149,6 +157,11 @@ impl PoolJoin {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn long_segments_have_longer_parts() {
+        assert_eq!([0, 1, 256, 65_536, 65_537, 1 << 20].map(pool_part_rows), [256, 256, 256, 256, 512, 4096]);
+    }
 
     #[test]
     fn entries_have_the_size_that_kernels_step_by() {
