@@ -124,7 +124,7 @@ pub struct Entry {
 /// A source file, compiled for itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Module {
-    /// Name of the file without `.cu`.
+    /// Name of its file without `.cu`.
     pub name: &'static str,
     /// Its text, without the prelude.
     pub text: &'static str,
@@ -451,7 +451,12 @@ pub const MODULES: &[Module] = &[
     },
     Module {
         name: "selective_scan_fwd",
-        text: include_str!("../cuda/selective_scan_fwd.cu"),
+        // The second file is the part for any shape.
+        text: concat!(
+            include_str!("../cuda/selective_scan_fwd.cu"),
+            "\n",
+            include_str!("../cuda/selective_scan_generic.cuh")
+        ),
         stored: true,
         entries: SCAN,
     },
