@@ -1,11 +1,11 @@
 use mseq_backend::Result;
 use mseq_backend::ops::{PoolFwd, PoolKind, PoolOut, PoolSegment};
-use mseq_kernels::{Elem, POOL_ROWS, PoolJoin, PoolPart, launch};
+use mseq_kernels::{Elem, PoolJoin, PoolPart, launch, pool_part_rows};
 
 use crate::CudaBackend;
 use crate::module::Arg;
 
-/// The tables of a call: parts of up to 256 rows, and how they join.
+/// The tables of a call: parts of segments, and how they join.
 #[derive(Debug, Default)]
 struct Tables {
     /// Parts, then joins.
@@ -33,7 +33,8 @@ impl Tables {
             PoolKind::Last => segment.rows.end - 1..segment.rows.end,
             PoolKind::Mean | PoolKind::Max => segment.rows.clone(),
         };
-        let pieces = rows.len().div_ceil(POOL_ROWS);
+        let step = pool_part_rows(rows.len());
+        let pieces = rows.len().div_ceil(step);
         let slot = |slot: Option<usize>| slot.map_or(-1, |slot| slot as i32);
         let (out, count) = match segment.keep {
             Some(_) => (-1, 1),
@@ -41,11 +42,11 @@ impl Tables {
         };
         let alone = pieces == 1 && segment.keep.is_none();
         for i in 0..pieces {
-            let row = rows.start + i * POOL_ROWS;
+            let row = rows.start + i * step;
             let part = PoolPart {
                 row: row as i64,
                 count,
-                len: (rows.end - row).min(POOL_ROWS) as i32,
+                len: (rows.end - row).min(step) as i32,
                 from: if i == 0 { slot(segment.from) } else { -1 },
                 partial: if alone { -1 } else { (self.partials + i) as i32 },
                 out: if alone { out } else { -1 },
