@@ -103,7 +103,7 @@ fn things_that_are_not_there() {
     check(&ran.stderr, ran.code, 1, &["no such model: no-such-model"]);
     for device in ["cuda", "cuda:0", "cuda:all"] {
         let ran = run(&["embed", "x.fa", "--device", device]);
-        check(&ran.stderr, ran.code, 1, &[device, "no CUDA engine"]);
+        check(&ran.stderr, ran.code, 1, &[device, "doctor", "--device cpu"]);
     }
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
 }

@@ -1,11 +1,17 @@
 use std::ops::Range;
 
+use mseq_core::DType;
+
 use crate::Result;
-use crate::ops::{CausalConv1dFwd, EmbedTokens, LinearFwd, NormFwd, PoolFwd, PoolOut, SelectiveScanFwd};
+use crate::ops::{
+    CausalConv1dFwd, CausalConv1dUpdate, EmbedTokens, LinearFwd, NormFwd, PoolFwd, PoolOut, SelectiveScanFwd,
+    SelectiveStateUpdate,
+};
 
 /// A device that holds buffers and runs the ops of a Mamba model on them.
 pub trait Backend: Send + Sync + Sized + 'static {
-    /// Activations, states and small weights: logically f32.
+    /// Activations, states and small weights. What crosses to the host is f32; on the device a
+    /// buffer of [`Backend::activations`] may be narrower.
     type Buffer: Send + Sync;
     /// A weight matrix (out_features, in_features), laid out for this device's matrix product.
     type Linear: Send + Sync;
@@ -15,13 +21,23 @@ pub trait Backend: Send + Sync + Sized + 'static {
     /// A name for messages and metadata, such as `cpu (avx512)`.
     fn name(&self) -> String;
 
-    /// A buffer of `len` zeros.
+    /// Element type of [`Backend::activations`] and of linear weights.
+    fn dtype(&self) -> DType;
+
+    /// A buffer of `len` zeros, f32.
     ///
     /// # Errors
     /// When the device has no room.
     fn zeros(&self, len: usize) -> Result<Self::Buffer>;
 
-    /// Copies `values` to the device.
+    /// A buffer of `len` zeros in the type of [`Backend::dtype`]: what matrix products read, the
+    /// convolution and the scan read and write. On the CPU the same as [`Backend::zeros`].
+    ///
+    /// # Errors
+    /// When the device has no room.
+    fn activations(&self, len: usize) -> Result<Self::Buffer>;
+
+    /// Copies `values` to the device, as f32.
     ///
     /// # Errors
     /// When the device has no room.
@@ -95,6 +111,18 @@ pub trait Backend: Send + Sync + Sized + 'static {
     /// # Errors
     /// When shapes disagree.
     fn selective_scan_fwd(&self, op: SelectiveScanFwd<'_, Self>) -> Result<()>;
+
+    /// One more step of the convolution for each of several sequences.
+    ///
+    /// # Errors
+    /// When shapes disagree.
+    fn causal_conv1d_update(&self, op: CausalConv1dUpdate<'_, Self>) -> Result<()>;
+
+    /// One more step of the recurrence for each of several sequences.
+    ///
+    /// # Errors
+    /// When shapes disagree.
+    fn selective_state_update(&self, op: SelectiveStateUpdate<'_, Self>) -> Result<()>;
 
     /// Adds rows to the sums of their windows and gives back the windows that close.
     ///

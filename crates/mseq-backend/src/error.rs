@@ -1,3 +1,5 @@
+use mseq_core::DType;
+
 /// What an op refuses.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -35,6 +37,26 @@ pub enum Error {
         lane: usize,
         /// What is wrong with it.
         why: &'static str,
+    },
+    /// The device has no room; a smaller step may fit.
+    #[error("{device}: out of memory, {bytes} bytes asked for; use a smaller --chunk")]
+    OutOfMemory {
+        /// Which device.
+        device: String,
+        /// Bytes that it could not give.
+        bytes: usize,
+    },
+    /// A buffer has an element type that the op can't take there.
+    #[error("{op}: {what} is {found}, {wanted}")]
+    Type {
+        /// Name of the op.
+        op: &'static str,
+        /// Name of the argument.
+        what: &'static str,
+        /// Its element type.
+        found: DType,
+        /// What it should be.
+        wanted: &'static str,
     },
     /// The device failed.
     #[error("{device}: {message}")]

@@ -41,6 +41,22 @@ pub fn check_lanes(op: &'static str, lanes: &[LaneSpan], rows: usize, slots: usi
     Ok(())
 }
 
+/// Checks that there is one slot a row, that each exists, and that none is used twice.
+///
+/// # Errors
+/// [`Error::Lane`] names the first row that breaks a rule.
+pub(crate) fn check_slots(op: &'static str, of_rows: &[usize], slots: usize) -> Result<()> {
+    let mut used = vec![false; slots];
+    for (lane, &slot) in of_rows.iter().enumerate() {
+        let fail = |why| Err(Error::Lane { op, lane, why });
+        let Some(used) = used.get_mut(slot) else { return fail("has a state slot that does not exist") };
+        if std::mem::replace(used, true) {
+            return fail("shares its state slot");
+        }
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -75,7 +75,9 @@ impl From<mseq_engine::Error> for Failure {
     fn from(e: mseq_engine::Error) -> Self {
         match e {
             mseq_engine::Error::Model(e) => e.into(),
-            mseq_engine::Error::TooManyWindows { .. } => Failure::Usage(e.to_string()),
+            mseq_engine::Error::TooManyWindows { .. }
+            | mseq_engine::Error::OneDevice { .. }
+            | mseq_engine::Error::NoSuchType { .. } => Failure::Usage(e.to_string()),
             e => Failure::Run(e.to_string()),
         }
     }

@@ -19,7 +19,7 @@ mod window;
 
 pub use decode::{DecoderPanic, decode, is_decoding};
 pub use device::{DeviceSpec, ParseDeviceError};
-pub use dtype::{EmbeddingDType, ListType, WeightDType};
+pub use dtype::{DType, EmbeddingDType, ListType, WeightDType};
 pub use item::{Item, RecordHead, RecordTail, SequenceFormat};
 pub use region::{Region, Regions};
 pub use row::{RowBlock, RowKey, Strand};

@@ -2,9 +2,11 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use mseq_backend::ops::{
-    CausalConv1dFwd, EmbedTokens, LinearFwd, NormFwd, PoolFwd, PoolOut, SelectiveScanFwd,
+    CausalConv1dFwd, CausalConv1dUpdate, EmbedTokens, LinearFwd, NormFwd, PoolFwd, PoolOut, SelectiveScanFwd,
+    SelectiveStateUpdate,
 };
 use mseq_backend::{Backend, Error, Result};
+use mseq_core::DType;
 use pulp::Arch;
 use rayon::ThreadPool;
 
@@ -64,8 +66,16 @@ impl Backend for CpuBackend {
         format!("cpu ({})", self.simd())
     }
 
+    fn dtype(&self) -> DType {
+        DType::F32
+    }
+
     fn zeros(&self, len: usize) -> Result<CpuBuffer> {
         Ok(CpuBuffer(vec![0.0; len]))
+    }
+
+    fn activations(&self, len: usize) -> Result<CpuBuffer> {
+        self.zeros(len)
     }
 
     fn upload(&self, values: &[f32]) -> Result<CpuBuffer> {
@@ -150,6 +160,18 @@ impl Backend for CpuBackend {
     fn selective_scan_fwd(&self, op: SelectiveScanFwd<'_, Self>) -> Result<()> {
         op.check(self)?;
         self.pool.install(|| ops::selective_scan_fwd(self, op));
+        Ok(())
+    }
+
+    fn causal_conv1d_update(&self, op: CausalConv1dUpdate<'_, Self>) -> Result<()> {
+        op.check(self)?;
+        self.pool.install(|| ops::causal_conv1d_update(self, op));
+        Ok(())
+    }
+
+    fn selective_state_update(&self, op: SelectiveStateUpdate<'_, Self>) -> Result<()> {
+        op.check(self)?;
+        self.pool.install(|| ops::selective_state_update(self, op));
         Ok(())
     }
 

@@ -1,3 +1,5 @@
+use mseq_core::DType;
+
 /// Why an engine can't start or go on.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -8,11 +10,29 @@ pub enum Error {
     /// The device failed.
     #[error(transparent)]
     Backend(#[from] mseq_backend::Error),
-    /// CUDA was asked for.
-    #[error("device {asked}: this build has no CUDA engine; use --device cpu")]
+    /// CUDA was asked for and can't be used.
+    #[error("device {asked}: {why}; see `mamba-seq doctor`, or use --device cpu")]
     NoCuda {
         /// What was asked for.
         asked: String,
+        /// What is missing.
+        why: mseq_cuda::Unavailable,
+    },
+    /// Several devices were asked for.
+    #[error("device {asked}: one job runs on one device so far; use cuda:I, with --shard for several jobs")]
+    OneDevice {
+        /// What was asked for.
+        asked: String,
+    },
+    /// The device has not the arithmetic that was asked for.
+    #[error("--dtype {dtype}: {device} has {has}")]
+    NoSuchType {
+        /// The device.
+        device: String,
+        /// What was asked for.
+        dtype: DType,
+        /// What it has.
+        has: &'static str,
     },
     /// Too many windows overlap.
     #[error(
@@ -42,3 +62,15 @@ pub enum Error {
 
 /// Result of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl Error {
+    /// Whether a smaller step may fit where this one did not.
+    pub fn is_out_of_memory(&self) -> bool {
+        let backend = match self {
+            Self::Backend(e) => e,
+            Self::Model(mseq_model::Error::Backend(e)) => e,
+            _ => return false,
+        };
+        matches!(backend, mseq_backend::Error::OutOfMemory { .. })
+    }
+}

@@ -5,6 +5,7 @@
 mod ci;
 mod error;
 mod golden;
+mod kernels;
 mod layers;
 mod readers;
 mod shell;
@@ -23,13 +24,17 @@ usage: cargo xtask TASK
   synth --bases N [--records R] [--seed S] [--line W] -o FILE|-
                            genome-like random FASTA, the same for the same options
                            N, R and W may end in k, M or G; --line 0 does not wrap
+  kernels build|check [--nvrtc PATH]
+                           compiles the CUDA sources into kernels/bin, or looks whether what is there
+                           comes from them; NVRTC comes from its Python package, or from PATH
   golden [--check]         remakes data/golden, or compares it with a fresh make
   soak [--kills N] [--bases N] [--records R] [--seed S] [--fill]
                            kills N jobs (200) at random moments and resumes them; --fill: a file
                            system that fills up (root only)
   readers FILE.parquet     opens a file in pyarrow, DuckDB and Polars; they must agree
 
-environment: MSEQ_PYTHON (a Python; golden needs torch in it), MSEQ_READERS_VENV (a folder)
+environment: MSEQ_PYTHON (a Python; golden needs torch in it), MSEQ_READERS_VENV and MSEQ_NVRTC_VENV
+(folders), MSEQ_REQUIRE_NVRTC=1 (kernels check may not skip)
 ";
 
 fn main() -> ExitCode {
@@ -58,6 +63,7 @@ fn run(args: &[String]) -> Result<()> {
         ["layers"] => layers::run(),
         ["synth", rest @ ..] => synth::run(rest),
         ["soak", rest @ ..] => soak::run(rest),
+        ["kernels", rest @ ..] => kernels::run(rest),
         ["golden"] => golden::run(false),
         ["golden", "--check"] => golden::run(true),
         ["readers", file] => readers::run(file),
@@ -84,6 +90,7 @@ mod tests {
         assert!(fails_as_usage(&["shine"]));
         assert!(fails_as_usage(&["layers", "--fix"]));
         assert!(fails_as_usage(&["golden", "--chek"]));
+        assert!(fails_as_usage(&["kernels"]));
         assert!(fails_as_usage(&["readers"]));
         assert!(fails_as_usage(&["synth"]));
     }

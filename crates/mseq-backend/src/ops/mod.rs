@@ -1,15 +1,19 @@
 //! One file an op: its arguments, what they mean, and the checks that every backend shares.
 
 mod causal_conv1d_fwd;
+mod causal_conv1d_update;
 mod embed_tokens;
 mod linear_fwd;
 mod norm_fwd;
 mod pool_fwd;
 mod selective_scan_fwd;
+mod selective_state_update;
 
 pub use causal_conv1d_fwd::CausalConv1dFwd;
+pub use causal_conv1d_update::CausalConv1dUpdate;
 pub use embed_tokens::EmbedTokens;
 pub use linear_fwd::LinearFwd;
 pub use norm_fwd::{Norm, NormFwd};
 pub use pool_fwd::{PoolFwd, PoolKind, PoolOut, PoolSegment};
 pub use selective_scan_fwd::{ScanShape, SelectiveScanFwd};
+pub use selective_state_update::SelectiveStateUpdate;

@@ -4,7 +4,9 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use clap::{Args, ValueEnum};
-use mseq_core::{DeviceSpec, EmbeddingDType, Layer, ListType, Pool, SequenceFormat, WindowLength, Windows};
+use mseq_core::{
+    DType, DeviceSpec, EmbeddingDType, Layer, ListType, Pool, SequenceFormat, WindowLength, Windows,
+};
 use mseq_engine::Context;
 use mseq_pipeline::Output;
 use mseq_source::Strands;
@@ -86,9 +88,9 @@ pub(crate) struct EmbedArgs {
     #[arg(long, default_value = "auto")]
     pub(crate) device: DeviceSpec,
 
-    /// Arithmetic; the CPU has f32 only
-    #[arg(long, value_enum, default_value_t)]
-    dtype: DTypeArg,
+    /// Arithmetic [default: f32 on the CPU, which has no other; bf16 on CUDA cards that have it]
+    #[arg(long, value_enum)]
+    dtype: Option<DTypeArg>,
 
     /// Threads [default: all cores]
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=4096))]
@@ -98,9 +100,9 @@ pub(crate) struct EmbedArgs {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=16_777_216))]
     pub(crate) chunk: Option<u64>,
 
-    /// Bytes of buffers beyond the weights
-    #[arg(long, value_name = "SIZE", default_value = "128MiB")]
-    pub(crate) memory_limit: MemorySize,
+    /// Bytes of buffers beyond the weights [default: 128MiB; of a CUDA device 80 % of its memory]
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) memory_limit: Option<MemorySize>,
 
     /// Column of a table that holds the sequences [default: sequence, else seq]
     #[arg(long, value_name = "COL")]
@@ -197,9 +199,8 @@ enum ListTypeArg {
     Variable,
 }
 
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum DTypeArg {
-    #[default]
     F32,
     Bf16,
     F16,
@@ -291,15 +292,21 @@ impl EmbedPlan {
 }
 
 impl EmbedArgs {
+    /// The arithmetic that was asked for.
+    pub(crate) fn dtype(&self) -> Option<DType> {
+        self.dtype.map(|dtype| match dtype {
+            DTypeArg::F32 => DType::F32,
+            DTypeArg::Bf16 => DType::Bf16,
+            DTypeArg::F16 => DType::F16,
+        })
+    }
+
     /// Checks the arguments and looks the inputs and the output folder up.
     ///
     /// # Errors
     /// Exit 2 for what can't be meant, exit 1 for what is not there.
     pub(crate) fn resolve(&self) -> Result<EmbedPlan, Failure> {
         self.not_built.refuse()?;
-        if self.dtype != DTypeArg::F32 {
-            return Err(Failure::Usage("--dtype: the CPU computes in f32 only; use --dtype f32".into()));
-        }
         if self.window == Some(WindowLength::Record) && self.stride.is_some() {
             return Err(Failure::Usage("--stride has no meaning with --window record; leave one out".into()));
         }

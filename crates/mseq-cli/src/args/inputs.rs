@@ -92,6 +92,11 @@ impl InputPlan {
         }
     }
 
+    /// Whether columns of a table go along.
+    pub(crate) fn keeps(&self) -> bool {
+        matches!(self, Self::Table { columns, .. } if !columns.keep.is_empty())
+    }
+
     /// Files of a folder that were passed over.
     pub(crate) fn skipped(&self) -> usize {
         match self {

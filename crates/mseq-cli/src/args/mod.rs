@@ -12,6 +12,7 @@ mod run;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
+use mseq_core::DeviceSpec;
 
 pub(crate) use embed::{EmbedArgs, EmbedPlan, OnBadRecord, Shard};
 pub(crate) use inputs::{Columns, InputPlan};
@@ -58,9 +59,13 @@ pub(crate) enum Command {
     Run(RunArgs),
     /// What this machine offers, and what is missing
     Doctor {
-        /// Compare every op of a GPU with the CPU
+        /// Compute every op and whole models, and compare: a CUDA device with the CPU, the CPU with f64
         #[arg(long)]
         verify: bool,
+
+        /// What to verify: auto, cpu or cuda:I
+        #[arg(long, default_value = "auto", requires = "verify")]
+        device: DeviceSpec,
     },
     /// Completion script of a shell, on standard output
     Completions {

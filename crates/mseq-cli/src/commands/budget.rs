@@ -1,12 +1,14 @@
 //! What a run may hold in memory beyond the weights, and how that is shared out.
 
 use mseq_cpu::CpuBackend;
-use mseq_engine::{EngineConfig, default_chunk};
+use mseq_engine::{EngineConfig, Place};
 use mseq_model::MambaShape;
 use mseq_model::arch::Mamba;
 
 use crate::{Failure, say};
 
+/// What the CPU may take where the user sets no limit.
+const CPU_LIMIT: u64 = 128 << 20;
 /// The sink: its encoder, one row group, the footer.
 const SINK: u64 = 8 << 20;
 /// Most bytes that may wait between two stages: more would only fill.
@@ -30,18 +32,24 @@ impl Budget {
     /// # Errors
     /// When a step of the asked-for `chunk`, or of a single token, does not fit.
     pub(super) fn new(
-        limit: u64,
+        limit: Option<u64>,
         chunk: Option<usize>,
         shape: &MambaShape,
         config: &EngineConfig,
+        place: &Place,
     ) -> Result<Self, Failure> {
+        let limit = limit.unwrap_or_else(|| match &place.cuda {
+            None => CPU_LIMIT,
+            // Weights are no part of the limit, but of the same memory.
+            Some(info) => (info.memory / 5 * 4).saturating_sub(4 * shape.parameters() as u64),
+        });
         let queue = (limit / 16).min(MAX_QUEUE);
         let overlap = config.context.map_or(0, |c| 4 * c.overlap);
         let fixed =
             SINK + 2 * queue + overlap + config.open_windows().saturating_mul(8 * shape.d_model as u64);
-        let row = Mamba::<CpuBackend>::workspace_bytes_per_row(shape) as u64;
+        let row = Mamba::<CpuBackend>::workspace_bytes_per_row(shape, place.dtype) as u64;
         let fits = limit.saturating_sub(fixed) / row;
-        let rows = chunk.unwrap_or_else(|| default_chunk(shape).min(fits as usize).max(1)) as u64;
+        let rows = chunk.unwrap_or_else(|| place.default_chunk(shape).min(fits as usize).max(1)) as u64;
         if rows > fits {
             let what = match chunk {
                 Some(chunk) => format!("--chunk {chunk}"),
@@ -60,7 +68,7 @@ impl Budget {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use mseq_core::{Layer, Pool, Windows};
+    use mseq_core::{DType, Layer, Pool, Windows};
 
     #[test]
     fn shares_never_pass_the_limit() {
@@ -84,12 +92,13 @@ mod tests {
             regions: None,
             parts: None,
         };
+        let cpu = Place { cuda: None, dtype: DType::F32, note: None };
         for limit in [12u64 << 20, 20 << 20, 64 << 20, 128 << 20, 1 << 40] {
-            let budget = Budget::new(limit, None, &shape, &config).unwrap();
+            let budget = Budget::new(Some(limit), None, &shape, &config, &cpu).unwrap();
             assert!(budget.total <= limit && budget.chunk >= 1, "{limit}: {budget:?}");
         }
-        assert!(Budget::new(8 << 20, None, &shape, &config).is_err());
-        assert!(Budget::new(128 << 20, Some(1 << 20), &shape, &config).is_err());
-        assert_eq!(Budget::new(128 << 20, Some(777), &shape, &config).unwrap().chunk, 777);
+        assert!(Budget::new(Some(8 << 20), None, &shape, &config, &cpu).is_err());
+        assert!(Budget::new(None, Some(1 << 20), &shape, &config, &cpu).is_err());
+        assert_eq!(Budget::new(None, Some(777), &shape, &config, &cpu).unwrap().chunk, 777);
     }
 }

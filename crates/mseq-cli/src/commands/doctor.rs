@@ -1,16 +1,17 @@
 use std::fmt::Write;
-use std::path::Path;
 
+use mseq_core::{DType, DeviceSpec};
 use mseq_cpu::CpuBackend;
+use mseq_cuda::{CudaBackend, CudaConfig, DeviceInfo, Library, Unavailable};
 use mseq_model::Checkpoint;
 
 use super::model_files;
 use crate::{Failure, say};
 
-/// `mamba-seq doctor`: exit 0 also without a GPU.
-pub(crate) fn run(verify: bool) -> Result<(), Failure> {
+/// `mamba-seq doctor`: exit 0 also without a GPU; with `--verify` exit 1 when a result is off.
+pub(crate) fn run(verify: bool, device: &DeviceSpec) -> Result<(), Failure> {
     if verify {
-        return Err(Failure::not_built("`doctor --verify` (it compares a GPU with the CPU)"));
+        return super::verify::run(device);
     }
     let mut text = String::new();
     let mut row = |key: &str, value: String| {
@@ -27,7 +28,9 @@ pub(crate) fn run(verify: bool) -> Result<(), Failure> {
     };
     row("simd", simd);
     row("memory", memory().unwrap_or_else(|| "unknown".into()));
-    row("cuda", cuda());
+    for (key, value) in cuda() {
+        row(key, value);
+    }
     for builtin in mseq_data::builtins() {
         let checkpoint = Checkpoint::open(model_files(builtin.name)?)?;
         let sha = checkpoint.files().sha256()?;
@@ -36,23 +39,66 @@ pub(crate) fn run(verify: bool) -> Result<(), Failure> {
     say::out(&text)
 }
 
-/// A driver may be there; this build can't use it, and says so.
-fn cuda() -> String {
-    let driver = std::fs::read_to_string("/proc/driver/nvidia/version").ok();
-    let version = driver.as_deref().and_then(|text| {
-        text.split_whitespace().find(|w| w.contains('.') && w.chars().all(|c| c.is_ascii_digit() || c == '.'))
-    });
-    let library =
-        ["/usr/lib/x86_64-linux-gnu", "/usr/lib64", "/usr/lib/wsl/lib", "/usr/lib/aarch64-linux-gnu"]
-            .iter()
-            .map(|folder| Path::new(folder).join("libcuda.so.1"))
-            .find(|path| path.exists());
-    let found = match (version, library) {
-        (Some(version), _) => format!("NVIDIA driver {version} found"),
-        (None, Some(path)) => format!("{} found", path.display()),
-        (None, None) => "no NVIDIA driver found".to_owned(),
+/// Devices, libraries and where they are, and what would mend what is missing.
+fn cuda() -> Vec<(&'static str, String)> {
+    let driver = match mseq_cuda::probe() {
+        Ok(driver) => driver,
+        Err(why) => {
+            let mend = match why {
+                Unavailable::NoDriver => {
+                    "without a GPU that is as it should be; else install the NVIDIA driver, \
+                    such as `apt install nvidia-driver-580`, and reboot"
+                }
+                Unavailable::NoDevice => {
+                    "see whether `nvidia-smi` shows one, and what CUDA_VISIBLE_DEVICES is"
+                }
+                _ => "see what `nvidia-smi` says; a container needs `--gpus all`",
+            };
+            return vec![("cuda", format!("{why}: models run on the CPU; {mend}"))];
+        }
     };
-    format!("{found}; this build has no CUDA engine: models run on the CPU")
+    let (major, minor) = driver.cuda;
+    let mut rows = vec![("cuda", format!("driver{} for CUDA {major}.{minor}", driver_version()))];
+    for device in &driver.devices {
+        rows.push(("", device_text(device)));
+    }
+    rows.push(match Library::CublasLt.load() {
+        Some(found) => ("cublaslt", format!("{} ({})", found.path.display(), found.via)),
+        None => (
+            "cublaslt",
+            format!(
+                "not found: matrix products take mamba-seq's own kernel, which is slower; \
+                 `pip install nvidia-cublas{}` brings it",
+                if major < 13 { "-cu12" } else { "" }
+            ),
+        ),
+    });
+    rows.push(match Library::Nvrtc.load() {
+        Some(found) => ("nvrtc", format!("{} ({})", found.path.display(), found.via)),
+        None => ("nvrtc", "not found: needed only to compile kernels from source".to_owned()),
+    });
+    rows
+}
+
+/// A device, how much of its memory is free, and which kernels it takes.
+fn device_text(device: &DeviceInfo) -> String {
+    let config =
+        CudaConfig { index: device.index, dtype: DType::F32, d_inner: 64, chunk: 256, kernels_from: None };
+    let state = match CudaBackend::new(&config) {
+        Ok(backend) => {
+            let free = backend.memory().map_or("unknown".to_owned(), |(free, _)| say::bytes(free as u64));
+            format!("{free} free, kernels {}", backend.kernel_source())
+        }
+        Err(why) => why.to_string(),
+    };
+    format!("{}, {}: {state}", device.label(), say::bytes(device.memory))
+}
+
+/// ` 580.159`, where the kernel module tells.
+fn driver_version() -> String {
+    let text = std::fs::read_to_string("/proc/driver/nvidia/version").unwrap_or_default();
+    let number = |w: &&str| w.contains('.') && w.chars().all(|c| c.is_ascii_digit() || c == '.');
+    text.split_whitespace().find(number).map_or(String::new(), |version| format!(" {version}"))
 }
 
 fn cpu_model() -> Option<String> {

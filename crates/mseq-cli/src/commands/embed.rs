@@ -1,8 +1,8 @@
 use std::ffi::OsString;
 use std::sync::Arc;
 
-use mseq_core::{Item, SequenceFormat};
-use mseq_engine::{EngineConfig, open};
+use mseq_core::{DType, Item, SequenceFormat};
+use mseq_engine::{EngineConfig, Place, choose, open};
 use mseq_model::Checkpoint;
 use mseq_pipeline::{Counters, EmbedJob, Output, Summary};
 use mseq_sink::{EmbedLayout, JOB_KEYS, RowLayout};
@@ -24,8 +24,9 @@ pub(crate) fn run(args: &EmbedArgs, quiet: bool, verbose: bool, line: &[OsString
     let checkpoint = Checkpoint::open(model_files(&args.model)?)?;
     let tokens = &checkpoint.tokens;
     let mut config = engine_config(args, &plan, &checkpoint)?;
-    let budget =
-        Budget::new(args.memory_limit.0, args.chunk.map(|n| n as usize), &checkpoint.shape, &config)?;
+    let place = choose(&args.device, args.dtype())?;
+    let (limit, chunk) = (args.memory_limit.map(|size| size.0), args.chunk.map(|n| n as usize));
+    let budget = Budget::new(limit, chunk, &checkpoint.shape, &config, &place)?;
     config.chunk = budget.chunk;
     let layout = EmbedLayout {
         dim: checkpoint.shape.d_model,
@@ -36,9 +37,10 @@ pub(crate) fn run(args: &EmbedArgs, quiet: bool, verbose: bool, line: &[OsString
     // A missing column shows here, before a pass over the whole input.
     let layout = plan.inputs.layout(layout)?;
     if args.dry_run {
-        return plan::dry_run(args, &plan, &checkpoint, &config, budget);
+        return plan::dry_run(&plan, &checkpoint, &config, budget, &place);
     }
-    let opened = open(&args.device, plan.threads, &checkpoint, &config)?;
+    let opened = open(&place, plan.threads, &checkpoint, &config)?;
+    config.chunk = opened.chunk;
 
     let tokenizer = DnaTokenizer::new(&tokens.letters, tokens.unknown);
     let bytes_total = plan.inputs.bytes();
@@ -55,7 +57,15 @@ pub(crate) fn run(args: &EmbedArgs, quiet: bool, verbose: bool, line: &[OsString
     if config.pool == mseq_core::Pool::None {
         plan::check_size(args, &plan, checkpoint.shape.d_model, quiet)?;
     }
-    let metadata = metadata(args, &plan, &checkpoint, &config, (format, &selection), &opened.device, line)?;
+    let metadata = metadata(
+        args,
+        &plan,
+        &checkpoint,
+        &config,
+        (format, &selection),
+        (&opened.device, place.dtype),
+        line,
+    )?;
     let digest = digest(&plan, &layout, &metadata);
     if verbose {
         say::line(&format!(
@@ -71,7 +81,10 @@ pub(crate) fn run(args: &EmbedArgs, quiet: bool, verbose: bool, line: &[OsString
         ));
     }
     if !quiet {
-        notes(&plan, &checkpoint, &opened.device);
+        notes(&plan, &checkpoint, &opened.device, &place);
+        if opened.chunk < budget.chunk {
+            say::note(&format!("the device has not the memory for more: steps of {} tokens", opened.chunk));
+        }
         resume_notes(args.resume, &plan);
     }
     let arrange = plan.reading.arrange(&config, plan.combine);
@@ -119,8 +132,11 @@ fn engine_config(
 }
 
 /// What a user should know before the run, and could not see from the command line.
-fn notes(plan: &EmbedPlan, checkpoint: &Checkpoint, device: &str) {
-    say::note(&format!("running on {device}; this build has no CUDA engine"));
+fn notes(plan: &EmbedPlan, checkpoint: &Checkpoint, device: &str, place: &Place) {
+    match &place.note {
+        Some(why) => say::note(&format!("running on {device}: {why}")),
+        None => say::note(&format!("running on {device}, {}", place.dtype)),
+    }
     if let Some(need) = plan.reading.scratch(&plan.inputs) {
         let folder = std::env::temp_dir();
         let need = need.map_or("1 byte a base".to_owned(), |bytes| format!("up to {}", say::bytes(bytes)));
@@ -183,7 +199,7 @@ fn metadata(
     checkpoint: &Checkpoint,
     config: &EngineConfig,
     (format, selection): (SequenceFormat, &Selection),
-    device: &str,
+    (device, dtype): (&str, DType),
     line: &[OsString],
 ) -> Result<Vec<(String, String)>, Failure> {
     let (window, stride) = plan.window_text(format);
@@ -200,7 +216,7 @@ fn metadata(
         ("context", config.context.map_or("whole".to_owned(), |c| c.tokens.to_string())),
         ("overlap", config.context.map_or(0, |c| c.overlap).to_string()),
         ("strand", plan.reading.strand_text().to_owned()),
-        ("dtype", "f32".to_owned()),
+        ("dtype", dtype.to_string()),
         ("device", device.to_owned()),
         ("chunk", config.chunk.to_string()),
         ("shard", args.shard.map_or("1/1".to_owned(), |s| s.to_string())),

@@ -7,6 +7,7 @@ mod merge;
 mod models;
 mod plan;
 mod select;
+mod verify;
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -36,7 +37,7 @@ pub(crate) fn run(cli: Cli, line: &[OsString]) -> Result<(), Failure> {
             }
         }
         Command::Models(command) => models::run(command),
-        Command::Doctor { verify } => doctor::run(verify),
+        Command::Doctor { verify, device } => doctor::run(verify, &device),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "mamba-seq", &mut script);

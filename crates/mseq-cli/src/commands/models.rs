@@ -1,7 +1,7 @@
 use std::fmt::Write;
 
 use mseq_core::{DeviceSpec, Layer, Pool, Windows};
-use mseq_engine::{BatchOutput, ChunkBatch, EngineConfig, LaneSpan, open};
+use mseq_engine::{BatchOutput, ChunkBatch, EngineConfig, LaneSpan, choose, open};
 use mseq_model::{Checkpoint, Layout, NormKind};
 
 use super::model_files;
@@ -98,7 +98,7 @@ fn verify(name: &str, tokens: usize) -> Result<(), Failure> {
         regions: None,
         parts: None,
     };
-    let mut opened = open(&DeviceSpec::Cpu, 0, &checkpoint, &config)?;
+    let mut opened = open(&choose(&DeviceSpec::Cpu, None)?, 0, &checkpoint, &config)?;
     let letters: Vec<u32> = checkpoint.tokens.letters.values().copied().collect();
     // A linear congruential generator (Knuth's constants): the same tokens on every machine.
     let mut x = 1u64;

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use mseq_core::Pool;
-use mseq_engine::{BatchOutput, ChunkBatch, EngineConfig, open};
+use mseq_engine::{BatchOutput, ChunkBatch, EngineConfig, Place, open};
 use mseq_model::Checkpoint;
 use mseq_pipeline::Output;
 use mseq_source::Counts;
@@ -58,11 +58,11 @@ pub(super) fn check_size(args: &EmbedArgs, plan: &EmbedPlan, dim: usize, quiet: 
 
 /// Prints what a run would do.
 pub(super) fn dry_run(
-    args: &EmbedArgs,
     plan: &EmbedPlan,
     checkpoint: &Checkpoint,
     config: &EngineConfig,
     budget: Budget,
+    place: &Place,
 ) -> Result<(), Failure> {
     if plan.inputs.has_stdin() {
         return Err(Failure::Usage(
@@ -91,7 +91,7 @@ pub(super) fn dry_run(
     let shape = checkpoint.shape;
     let row_bytes = shape.d_model as u64 * value_bytes(plan) + KEY_BYTES;
     let memory = 4 * shape.parameters() as u64 + budget.total;
-    let (device, rate) = measure(args, plan, checkpoint, config)?;
+    let (device, rate) = measure(plan, checkpoint, config, place)?;
     let target = match &plan.output {
         Output::Parquet(path) => path.display().to_string(),
         Output::Stdout => "standard output (Arrow IPC stream)".to_owned(),
@@ -115,7 +115,7 @@ pub(super) fn dry_run(
         say::grouped(tokens),
         say::grouped(rows),
         say::bytes(rows * row_bytes),
-        if args.keep.is_some() { ", and the kept columns" } else { "" },
+        if plan.inputs.keeps() { ", and the kept columns" } else { "" },
         say::bytes(memory),
         say::seconds(tokens as f64 / rate),
         say::grouped(rate as u64),
@@ -124,14 +124,15 @@ pub(super) fn dry_run(
 
 /// Tokens a second of this machine on this model: a warm step, then steps for half a second.
 fn measure(
-    args: &EmbedArgs,
     plan: &EmbedPlan,
     checkpoint: &Checkpoint,
     config: &EngineConfig,
+    place: &Place,
 ) -> Result<(String, f64), Failure> {
-    let mut opened = open(&args.device, plan.threads, checkpoint, config)?;
+    let mut opened = open(place, plan.threads, checkpoint, config)?;
     let letters: Vec<u32> = checkpoint.tokens.letters.values().copied().collect();
-    let rows = config.chunk.min(2048);
+    // A CUDA device needs a whole step to show what it can.
+    let rows = if place.cuda.is_some() { opened.chunk } else { config.chunk.min(2048) };
     // Any fixed walk over the letters will do: time does not depend on them.
     let ids = (0..rows).map(|i| letters[(i * i + i / 3) % letters.len()]).collect();
     let lanes = vec![mseq_engine::LaneSpan { rows: 0..rows, fresh: true, slot: None }];

@@ -1,6 +1,9 @@
 //! Each op against plain loops in f64, on shapes that fit no vector, and on every SIMD level.
 
-use mseq_backend::ops::{CausalConv1dFwd, LinearFwd, Norm, NormFwd, ScanShape, SelectiveScanFwd};
+use mseq_backend::ops::{
+    CausalConv1dFwd, CausalConv1dUpdate, LinearFwd, Norm, NormFwd, ScanShape, SelectiveScanFwd,
+    SelectiveStateUpdate,
+};
 use mseq_backend::{Backend, LaneSpan, Rows, RowsMut};
 use proptest::prelude::*;
 use pulp::Arch;
@@ -255,5 +258,75 @@ proptest! {
         }
         prop_assert!(off(&found[0], &truth) < 2e-6, "{}", off(&found[0], &truth));
         prop_assert!(off(&found[1], &end) < 2e-6);
+    }
+
+    /// A sequence in one chunk, and the same one a row at a time, in the slots of three sequences.
+    #[test]
+    fn single_steps_are_the_chunk_ops(len in 1usize..8, d_inner in 1usize..40, d_state in 1usize..20, d_conv in 1usize..6, seed: u64) {
+        const SEQUENCES: usize = 3;
+        let mut random = Random(seed);
+        let mut buf = |len, lo, hi| CpuBuffer(random.values(len, lo, hi));
+        let rows = SEQUENCES * len;
+        // Row t of sequence q: of the chunk at q * len + t, of step t at q.
+        let step = |b: &CpuBuffer, t: usize, width: usize| {
+            CpuBuffer((0..SEQUENCES).flat_map(|q| b.0[(q * len + t) * width..][..width].to_vec()).collect())
+        };
+        let slots = [2, 0, 1];
+        let lanes: Vec<LaneSpan> = slots
+            .iter()
+            .enumerate()
+            .map(|(q, &slot)| LaneSpan { rows: q * len..(q + 1) * len, fresh: false, slot: Some(slot) })
+            .collect();
+        let backend = CpuBackend::new(2).unwrap();
+        let (x, weight, bias) = (buf(rows * d_inner, -1.0, 1.0), buf(d_conv * d_inner, -1.0, 1.0), buf(d_inner, -1.0, 1.0));
+        let (dt, z) = (buf(rows * d_inner, -4.0, 3.0), buf(rows * d_inner, -3.0, 3.0));
+        let (b, c) = (buf(rows * d_state, -1.0, 1.0), buf(rows * d_state, -1.0, 1.0));
+        let (a2, d, dt_bias) = (buf(d_inner * d_state, -20.0, -0.01), buf(d_inner, -1.0, 1.0), buf(d_inner, -2.0, 30.0));
+        let conv_start = buf(SEQUENCES * d_inner * (d_conv - 1), -1.0, 1.0);
+        let ssm_start = buf(SEQUENCES * d_inner * d_state, -1.0, 1.0);
+
+        let (mut conv_state, mut ssm_state) = (conv_start.clone(), ssm_start.clone());
+        let (mut u, mut y) = (CpuBuffer(vec![0.0; rows * d_inner]), CpuBuffer(vec![0.0; rows * d_inner]));
+        backend.causal_conv1d_fwd(CausalConv1dFwd {
+            rows, d_inner, d_conv, slots: SEQUENCES, lanes: &lanes,
+            x: Rows::whole(&x, d_inner), weight: &weight, bias: Some(&bias),
+            conv_state: &mut conv_state, out: &mut u,
+        }).unwrap();
+        backend.selective_scan_fwd(SelectiveScanFwd {
+            shape: ScanShape { rows, d_inner, d_state, slots: SEQUENCES },
+            lanes: &lanes,
+            u: Rows::whole(&u, d_inner), dt: Rows::whole(&dt, d_inner),
+            b: Rows::whole(&b, d_state), c: Rows::whole(&c, d_state),
+            a2: &a2, d: &d, dt_bias: &dt_bias, z: Rows::whole(&z, d_inner),
+            ssm_state: &mut ssm_state, y: &mut y,
+        }).unwrap();
+
+        let (mut conv_steps, mut ssm_steps) = (conv_start, ssm_start);
+        for t in 0..len {
+            let (mut u_t, mut y_t) = (CpuBuffer(vec![0.0; SEQUENCES * d_inner]), CpuBuffer(vec![0.0; SEQUENCES * d_inner]));
+            backend.causal_conv1d_update(CausalConv1dUpdate {
+                d_inner, d_conv, slots: &slots, n_slots: SEQUENCES,
+                x: Rows::whole(&step(&x, t, d_inner), d_inner), weight: &weight, bias: Some(&bias),
+                conv_state: &mut conv_steps, out: &mut u_t,
+            }).unwrap();
+            backend.selective_state_update(SelectiveStateUpdate {
+                d_inner, d_state, slots: &slots, n_slots: SEQUENCES,
+                u: Rows::whole(&u_t, d_inner), dt: Rows::whole(&step(&dt, t, d_inner), d_inner),
+                b: Rows::whole(&step(&b, t, d_state), d_state), c: Rows::whole(&step(&c, t, d_state), d_state),
+                a2: &a2, d: &d, dt_bias: &dt_bias, z: Rows::whole(&step(&z, t, d_inner), d_inner),
+                ssm_state: &mut ssm_steps, y: &mut y_t,
+            }).unwrap();
+            prop_assert_eq!(&u_t.0, &step(&u, t, d_inner).0);
+            prop_assert_eq!(&y_t.0, &step(&y, t, d_inner).0);
+        }
+        prop_assert_eq!(&conv_steps.0, &conv_state.0);
+        prop_assert_eq!(&ssm_steps.0, &ssm_state.0);
+        // A slot used twice would race.
+        let shared = CausalConv1dUpdate {
+            d_inner, d_conv, slots: &[1, 1], n_slots: SEQUENCES,
+            x: Rows::whole(&x, d_inner), weight: &weight, bias: None,
+            conv_state: &mut conv_steps, out: &mut u,
+        };
+        prop_assert!(backend.causal_conv1d_update(shared).is_err());
     }
 }

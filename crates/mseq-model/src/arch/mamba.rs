@@ -2,6 +2,7 @@ use mseq_backend::ops::{
     CausalConv1dFwd, EmbedTokens, LinearFwd, Norm, NormFwd, ScanShape, SelectiveScanFwd,
 };
 use mseq_backend::{Backend, LaneSpan, Result as OpResult, Rows, RowsMut};
+use mseq_core::DType;
 
 use crate::checkpoint::NormWeights;
 use crate::config::MambaShape;
@@ -64,9 +65,12 @@ pub struct MambaState<B: Backend> {
 }
 
 /// Activations of one step; grows to the longest step seen and is used again.
+///
+/// The residual stream and dt are f32: the one adds up over all blocks, the other goes into an
+/// exponent a million times. All that matrix products read has the backend's type.
 pub struct Workspace<B: Backend> {
     rows: usize,
-    /// (rows, d_model).
+    /// (rows, d_model), f32.
     residual: B::Buffer,
     /// (rows, d_model).
     normed: B::Buffer,
@@ -76,7 +80,7 @@ pub struct Workspace<B: Backend> {
     u: B::Buffer,
     /// (rows, dt_rank + 2 d_state): dt, B, C.
     dbc: B::Buffer,
-    /// (rows, d_inner).
+    /// (rows, d_inner), f32; after the last block (rows, d_model), what the final norm gives.
     dt: B::Buffer,
     /// (rows, d_inner).
     y: B::Buffer,
@@ -87,12 +91,12 @@ impl<B: Backend> Workspace<B> {
         Ok(Self {
             rows,
             residual: backend.zeros(rows * shape.d_model)?,
-            normed: backend.zeros(rows * shape.d_model)?,
-            xz: backend.zeros(rows * 2 * shape.d_inner)?,
-            u: backend.zeros(rows * shape.d_inner)?,
-            dbc: backend.zeros(rows * (shape.dt_rank + 2 * shape.d_state))?,
-            dt: backend.zeros(rows * shape.d_inner)?,
-            y: backend.zeros(rows * shape.d_inner)?,
+            normed: backend.activations(rows * shape.d_model)?,
+            xz: backend.activations(rows * 2 * shape.d_inner)?,
+            u: backend.activations(rows * shape.d_inner)?,
+            dbc: backend.activations(rows * (shape.dt_rank + 2 * shape.d_state))?,
+            dt: backend.zeros(rows * shape.d_inner.max(shape.d_model))?,
+            y: backend.activations(rows * shape.d_inner)?,
         })
     }
 }
@@ -167,9 +171,10 @@ impl<B: Backend> Mamba<B> {
         Ok(Workspace::new(backend, &self.shape, rows)?)
     }
 
-    /// Bytes of workspace that one row takes.
-    pub fn workspace_bytes_per_row(shape: &MambaShape) -> usize {
-        4 * (2 * shape.d_model + 5 * shape.d_inner + shape.dt_rank + 2 * shape.d_state)
+    /// Bytes of workspace that one row takes where activations have that type.
+    pub fn workspace_bytes_per_row(shape: &MambaShape, dtype: DType) -> usize {
+        let &MambaShape { d_model, d_inner, d_state, dt_rank, .. } = shape;
+        4 * (d_model + d_inner.max(d_model)) + dtype.bytes() * (d_model + 4 * d_inner + dt_rank + 2 * d_state)
     }
 
     /// Runs the first `blocks` blocks, and the final norm when `norm_f`, over the rows of all
@@ -197,8 +202,8 @@ impl<B: Backend> Mamba<B> {
         let (vocab, d_model) = (s.vocab, s.d_model);
         backend.embed_tokens(EmbedTokens { ids, table, vocab, d_model, out: &mut ws.residual })?;
         for (i, block) in self.blocks.iter().take(blocks).enumerate() {
-            let norm = block.norm.get();
-            self.norm(backend, rows, norm, ws)?;
+            let (norm, out) = (block.norm.get(), &mut ws.normed);
+            backend.norm_fwd(NormFwd { rows, width: d_model, norm, eps: self.eps, x: &ws.residual, out })?;
             self.mixer(
                 backend,
                 rows,
@@ -211,13 +216,10 @@ impl<B: Backend> Mamba<B> {
         if !norm_f {
             return Ok(&ws.residual);
         }
-        self.norm(backend, rows, self.norm_f.get(), ws)?;
-        Ok(&ws.normed)
-    }
-
-    fn norm(&self, backend: &B, rows: usize, norm: Norm<'_, B>, ws: &mut Workspace<B>) -> OpResult<()> {
-        let (width, eps) = (self.shape.d_model, self.eps);
-        backend.norm_fwd(NormFwd { rows, width, norm, eps, x: &ws.residual, out: &mut ws.normed })
+        // Into an f32 buffer: no one reads dt any more, and rows leave the device unrounded.
+        let (norm, out) = (self.norm_f.get(), &mut ws.dt);
+        backend.norm_fwd(NormFwd { rows, width: d_model, norm, eps: self.eps, x: &ws.residual, out })?;
+        Ok(&ws.dt)
     }
 
     /// `residual += out_proj(scan(conv(x)) * silu(z))`, x and z from `in_proj(normed)`.

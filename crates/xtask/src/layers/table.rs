@@ -20,7 +20,8 @@ pub(super) struct Outside {
 }
 
 /// Tests of any crate may use these beside what their row names.
-pub(super) const IN_TESTS: &[&str] = &["mseq-core", "mseq-backend", "mseq-cpu", "mseq-model", "mseq-data"];
+pub(super) const IN_TESTS: &[&str] =
+    &["mseq-core", "mseq-backend", "mseq-cpu", "mseq-model", "mseq-data", "mseq-testkit"];
 
 /// Whole-program tests look at every stage.
 pub(super) const TESTS_USE_ANYTHING: &[&str] = &["mamba-seq"];
@@ -35,6 +36,11 @@ pub(super) const ROWS: &[Row] = &[
         name: "mseq-data",
         may_use: &[],
         why: "bytes of the built-in models: who reads them knows the format, not this crate",
+    },
+    Row {
+        name: "mseq-kernels",
+        may_use: &[],
+        why: "CUDA text and machine code as data: who launches it knows the device, not this crate",
     },
     Row {
         name: "mseq-source",
@@ -57,13 +63,23 @@ pub(super) const ROWS: &[Row] = &[
         why: "ops on slices; models are built on it through the trait alone",
     },
     Row {
+        name: "mseq-cuda",
+        may_use: &["mseq-core", "mseq-backend", "mseq-kernels"],
+        why: "launches what mseq-kernels holds; as for mseq-cpu, models are built on it through the trait alone",
+    },
+    Row {
+        name: "mseq-testkit",
+        may_use: &["mseq-core", "mseq-backend"],
+        why: "what every backend must pass, said without knowing one; tests and `doctor --verify` run it",
+    },
+    Row {
         name: "mseq-model",
         may_use: &["mseq-core", "mseq-backend"],
         why: "generic over the backend: naming one would tie every architecture to it",
     },
     Row {
         name: "mseq-engine",
-        may_use: &["mseq-core", "mseq-backend", "mseq-model", "mseq-cpu"],
+        may_use: &["mseq-core", "mseq-backend", "mseq-model", "mseq-cpu", "mseq-cuda"],
         why: "the one place where a model meets a device; it touches no file",
     },
     Row {
@@ -80,6 +96,8 @@ pub(super) const ROWS: &[Row] = &[
             "mseq-sink",
             "mseq-backend",
             "mseq-cpu",
+            "mseq-cuda",
+            "mseq-testkit",
             "mseq-model",
             "mseq-engine",
             "mseq-pipeline",
@@ -96,10 +114,13 @@ pub(super) const ROWS: &[Row] = &[
         may_use: &[
             "mseq-core",
             "mseq-data",
+            "mseq-kernels",
             "mseq-source",
             "mseq-sink",
             "mseq-backend",
             "mseq-cpu",
+            "mseq-cuda",
+            "mseq-testkit",
             "mseq-model",
             "mseq-engine",
             "mseq-pipeline",

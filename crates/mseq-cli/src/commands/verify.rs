@@ -1,0 +1,270 @@
+//! `doctor --verify`: every op of a device against plain loops in f64, and whole models against the
+//! CPU engine.
+
+use std::fmt::Write;
+
+use mseq_backend::{Backend, LaneSpan};
+use mseq_core::{DType, DeviceSpec};
+use mseq_cpu::CpuBackend;
+use mseq_cuda::{CudaBackend, CudaConfig};
+use mseq_model::arch::Mamba;
+use mseq_model::{Checkpoint, ModelFiles};
+use mseq_testkit::model::{ModelShape, VOCAB, random_model};
+use mseq_testkit::{Check, Random};
+
+use crate::{Failure, say};
+
+/// Random inputs an op.
+const SEEDS: u64 = 3;
+
+/// Least share that the scan has in the output of a model, so that a wrong scan shows.
+const SHARE: f64 = 0.5;
+
+/// Models, and the tokens that go through them: the width of the built-in kernels, and an odd one.
+const MODELS: [(ModelShape, usize); 3] = [
+    (ModelShape { d_model: 64, n_layer: 4, expand: 2, d_state: 16, d_conv: 4 }, 6000),
+    (ModelShape { d_model: 256, n_layer: 8, expand: 2, d_state: 16, d_conv: 4 }, 4000),
+    (ModelShape { d_model: 29, n_layer: 3, expand: 1, d_state: 10, d_conv: 3 }, 3000),
+];
+
+/// Largest norm-wise difference from the f32 of the CPU, over all rows of a model.
+fn model_limit(dtype: DType) -> f64 {
+    match dtype {
+        DType::F32 => 1e-5,
+        DType::F16 => 2e-3,
+        DType::Bf16 => 1e-2,
+    }
+}
+
+/// What was found: a table, and what failed.
+#[derive(Default)]
+struct Report {
+    table: String,
+    failed: Vec<String>,
+}
+
+impl Report {
+    /// A line for the worst of some checks, by how near each comes to its limit.
+    fn add(&mut self, device: &str, dtype: DType, what: &str, checks: &[Check]) {
+        let near = |check: &Check| if check.limit > 0.0 { check.error / check.limit } else { check.error };
+        let measured = checks.iter().filter(|check| check.limit > 0.0);
+        let worst = measured.max_by(|a, b| near(a).total_cmp(&near(b))).or(checks.first());
+        let Some(worst) = worst else { return };
+        let failed: Vec<String> = checks
+            .iter()
+            .filter(|check| !check.holds())
+            .map(|check| format!("{device} {dtype} {what}: {check}"))
+            .collect();
+        let verdict = if failed.is_empty() { "ok" } else { "FAILED" };
+        let _ = writeln!(
+            self.table,
+            "{device:<8} {dtype:<5} {what:<30} {:>6} {:>10.2e} {:>9.0e}  {verdict}",
+            checks.len(),
+            worst.error,
+            worst.limit,
+        );
+        self.failed.extend(failed);
+    }
+
+    /// A line for something that did not run at all.
+    fn broken(&mut self, device: &str, dtype: DType, what: &str, why: &dyn std::fmt::Display) {
+        let _ = writeln!(self.table, "{device:<8} {dtype:<5} {what:<30} FAILED: {why}");
+        self.failed.push(format!("{device} {dtype} {what}: {why}"));
+    }
+
+    fn ops<B: Backend>(&mut self, device: &str, backend: &B) {
+        for (name, op) in mseq_testkit::all::<B>() {
+            let mut checks = Vec::new();
+            for seed in 1..=SEEDS {
+                match op(backend, seed) {
+                    Ok(more) => checks.extend(more),
+                    Err(e) => return self.broken(device, backend.dtype(), name, &e),
+                }
+            }
+            self.add(device, backend.dtype(), name, &checks);
+        }
+    }
+}
+
+/// Verifies the CPU, or a CUDA device in each arithmetic that it has.
+pub(super) fn run(device: &DeviceSpec) -> Result<(), Failure> {
+    let place = mseq_engine::choose(device, None)?;
+    let cpu = CpuBackend::new(0).map_err(|e| Failure::Run(e.to_string()))?;
+    let mut report = Report::default();
+    let mut head = String::new();
+    match &place.cuda {
+        None => {
+            if let Some(why) = &place.note {
+                let _ = writeln!(head, "{why}: the CPU is verified\n");
+            }
+            report.ops("cpu", &cpu);
+        }
+        Some(info) => {
+            let _ = writeln!(head, "{}\n", info.label());
+            let models = Model::all(&cpu)?;
+            let types = DType::ALL.into_iter().filter(|&d| d != DType::Bf16 || info.capability >= (8, 0));
+            for dtype in types {
+                let name = format!("cuda:{}", info.index);
+                let config =
+                    CudaConfig { index: info.index, dtype, d_inner: 128, chunk: 4096, kernels_from: None };
+                let backend = match CudaBackend::new(&config) {
+                    Ok(backend) => backend,
+                    Err(e) => {
+                        report.broken(&name, dtype, "kernels", &e);
+                        continue;
+                    }
+                };
+                if dtype == DType::F32 {
+                    let _ = writeln!(
+                        head,
+                        "kernels {}, matrix products by {}\n",
+                        backend.kernel_source(),
+                        if backend.has_cublas() { "cuBLASLt" } else { "our own kernel" }
+                    );
+                }
+                report.ops(&name, &backend);
+                for model in &models {
+                    match model.compare(&backend) {
+                        Ok(checks) => report.add(&name, dtype, &model.name, &checks),
+                        Err(e) => report.broken(&name, dtype, &model.name, &e.message().unwrap_or_default()),
+                    }
+                }
+            }
+        }
+    }
+    say::out(&format!(
+        "{head}{:<8} {:<5} {:<30} {:>6} {:>10} {:>9}\n{}",
+        "device", "dtype", "what", "checks", "worst", "limit", report.table
+    ))?;
+    if report.failed.is_empty() {
+        return say::out("\nall results are within their limits\n");
+    }
+    report.failed.iter().take(40).for_each(|line| say::line(line));
+    Err(Failure::Run(format!(
+        "{} of these results are off; please report them with the output of `mamba-seq doctor`",
+        report.failed.len()
+    )))
+}
+
+/// A random model with what the CPU makes of it.
+struct Model {
+    name: String,
+    checkpoint: Checkpoint,
+    ids: Vec<u32>,
+    /// (ids, d_model).
+    hidden: Vec<f32>,
+    /// The last state of each block.
+    state: Vec<f32>,
+}
+
+impl Model {
+    fn all(cpu: &CpuBackend) -> Result<Vec<Self>, Failure> {
+        MODELS.into_iter().map(|(shape, tokens)| Self::new(cpu, shape, tokens)).collect()
+    }
+
+    fn new(cpu: &CpuBackend, shape: ModelShape, tokens: usize) -> Result<Self, Failure> {
+        let mut random = Random::new(tokens as u64);
+        let ids: Vec<u32> = (0..tokens).map(|_| random.between(0, VOCAB - 1) as u32).collect();
+        let checkpoint = checkpoint(shape, true)?;
+        let all = 0..tokens;
+        let whole = std::slice::from_ref(&all);
+        let (hidden, state) = forward(cpu, &checkpoint, &ids, whole)?;
+        let (without, _) = forward(cpu, &self::checkpoint(shape, false)?, &ids, whole)?;
+        let share = Check::new("", &without, &wide(&hidden), SHARE).error;
+        if share < SHARE {
+            return Err(Failure::Run(format!(
+                "internal: the scan is only {share:.2} of a test model's output"
+            )));
+        }
+        let ModelShape { d_model, n_layer, .. } = shape;
+        let name = format!("model {d_model} x {n_layer}, scan {share:.2}");
+        Ok(Self { name, checkpoint, ids, hidden, state })
+    }
+
+    /// In one step, and in steps between which the state is carried.
+    fn compare(&self, backend: &CudaBackend) -> Result<Vec<Check>, Failure> {
+        let (tokens, grid) = (self.ids.len(), backend.grid());
+        let limit = model_limit(backend.dtype());
+        let steps = [0..1, 1..grid + 1, grid + 1..grid + 4, grid + 4..tokens];
+        let all = 0..tokens;
+        let whole = std::slice::from_ref(&all);
+        let mut checks = Vec::new();
+        let mut first: Option<Vec<f32>> = None;
+        for (what, cuts) in [("one step", whole), ("four steps", &steps), ("one step", whole)] {
+            let (hidden, state) = forward(backend, &self.checkpoint, &self.ids, cuts)?;
+            checks.push(Check::new(format!("hidden states, {what}"), &hidden, &wide(&self.hidden), limit));
+            checks.push(Check::new(format!("recurrent states, {what}"), &state, &wide(&self.state), limit));
+            match &first {
+                None => first = Some(hidden),
+                Some(first) if what == "one step" => checks.push(Check::twice(what, first, &hidden)),
+                Some(_) => {}
+            }
+        }
+        Ok(checks)
+    }
+}
+
+fn wide(values: &[f32]) -> Vec<f64> {
+    values.iter().map(|&v| f64::from(v)).collect()
+}
+
+fn checkpoint(shape: ModelShape, scan: bool) -> Result<Checkpoint, Failure> {
+    // A built-in model lives as long as the program; these few, and the program ends after them.
+    let files = random_model(shape, 7, scan).into_iter();
+    let files: Vec<(&'static str, &'static [u8])> =
+        files.map(|(name, bytes)| (name, &*Box::leak(bytes.into_boxed_slice()))).collect();
+    let files = ModelFiles::Builtin { name: "random", files: Box::leak(files.into_boxed_slice()) };
+    Ok(Checkpoint::open(files)?)
+}
+
+/// Hidden states of a record beside a shorter one, in steps, and the states at its end.
+fn forward<B: Backend>(
+    backend: &B,
+    checkpoint: &Checkpoint,
+    ids: &[u32],
+    steps: &[std::ops::Range<usize>],
+) -> Result<(Vec<f32>, Vec<f32>), Failure> {
+    let model = Mamba::load(backend, checkpoint)?;
+    let mut state = model.state(backend, 1)?;
+    let mut workspace = model.workspace(backend, 0)?;
+    let width = checkpoint.shape.d_model;
+    let mut hidden = Vec::new();
+    for step in steps {
+        // The neighbour must neither change the record nor be changed by it.
+        let neighbour = 300.min(ids.len());
+        let both: Vec<u32> = ids[..neighbour].iter().chain(&ids[step.clone()]).copied().collect();
+        let lanes = [
+            LaneSpan { rows: 0..neighbour, fresh: true, slot: None },
+            LaneSpan { rows: neighbour..both.len(), fresh: step.start == 0, slot: Some(0) },
+        ];
+        let upto = (checkpoint.shape.n_layer, true);
+        let out = model.forward(backend, &both, &lanes, upto, &mut state, &mut workspace)?;
+        let rows = neighbour * width..both.len() * width;
+        hidden.extend(backend.download(out, rows).map_err(mseq_model::Error::from)?);
+    }
+    let state = state.download(backend)?.into_iter().flat_map(|(conv, ssm)| conv.into_iter().chain(ssm));
+    Ok((hidden, state.collect()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn models_hang_on_their_scan_and_a_fault_is_reported() {
+        let cpu = CpuBackend::new(2).unwrap();
+        // `new` refuses a model that does not.
+        let model = Model::new(&cpu, MODELS[2].0, 700).unwrap();
+        let steps = [0..1, 1..300, 300..700];
+        let (hidden, state) = forward(&cpu, &model.checkpoint, &model.ids, &steps).unwrap();
+        assert!(hidden == model.hidden && state == model.state);
+
+        let mut report = Report::default();
+        let check = |error| Check { what: "x".into(), error, limit: 1e-3 };
+        report.add("cuda:0", DType::Bf16, "op", &[check(1e-4), check(5e-4)]);
+        assert!(report.failed.is_empty() && report.table.contains("5.00e-4"), "{}", report.table);
+        report.add("cuda:0", DType::Bf16, "op", &[check(1e-4), check(f64::NAN), check(0.1)]);
+        assert_eq!(report.failed.len(), 2);
+        assert!(report.table.contains("FAILED"));
+    }
+}

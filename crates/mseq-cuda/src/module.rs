@@ -1,0 +1,238 @@
+//! The kernels on a device: machine code picked by compute capability, launches checked by manifest.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+
+use cudarc::driver::sys::CUfunction;
+use cudarc::driver::{CudaFunction, DriverError};
+use cudarc::nvrtc::Ptx;
+use mseq_backend::{Error, Result};
+use mseq_core::DType;
+use mseq_kernels::launch::Launch;
+use mseq_kernels::{Elem, Entry, MODULES, Module, ParamType, Storage};
+
+use crate::device::Device;
+use crate::nvrtc;
+use crate::probe::{self, Unavailable};
+
+/// An entry point, loaded.
+pub(crate) struct Function {
+    function: CudaFunction,
+    pub(crate) entry: &'static Entry,
+}
+
+impl Function {
+    pub(crate) fn raw(&self) -> CUfunction {
+        self.function.cu_function()
+    }
+}
+
+/// Where kernels came from, for `doctor`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum KernelSource {
+    /// Built in; the target that it was compiled for, such as `sm_90`.
+    BuiltIn(String),
+    /// Compiled on this machine.
+    Compiled,
+}
+
+impl fmt::Display for KernelSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::BuiltIn(target) => write!(f, "built in ({target})"),
+            Self::Compiled => f.write_str("compiled by NVRTC"),
+        }
+    }
+}
+
+/// All kernels for one storage type.
+pub(crate) struct Kernels {
+    functions: HashMap<&'static str, Function>,
+    storage: Storage,
+    pub(crate) source: KernelSource,
+}
+
+/// The storage type that kernels call so.
+pub(crate) fn storage(dtype: DType) -> Storage {
+    match dtype {
+        DType::F32 => Storage::F32,
+        DType::Bf16 => Storage::Bf16,
+        DType::F16 => Storage::F16,
+    }
+}
+
+/// One argument of a launch.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Arg {
+    /// An address, and what lies there.
+    Ptr(Elem, u64),
+    /// An address of activations, with their type.
+    Buffer(DType, u64),
+    /// No address.
+    Null,
+    I32(usize),
+    I64(usize),
+    F32(f32),
+}
+
+impl Kernels {
+    /// Loads every kernel for a storage type: from source in `from` when given, else the built-in
+    /// machine code, else, where none runs on this device, from the built-in source.
+    pub(crate) fn load(device: &Device, dtype: DType, from: Option<&Path>) -> Result<Self, Unavailable> {
+        let storage = storage(dtype);
+        let mut kernels = Self { functions: HashMap::new(), storage, source: KernelSource::Compiled };
+        for module in MODULES {
+            if from.is_none() {
+                match kernels.load_built_in(device, module) {
+                    Ok(source) => {
+                        kernels.source = source;
+                        continue;
+                    }
+                    // A card or driver that the built-in code does not suit: perhaps NVRTC is here.
+                    Err(why) => {
+                        kernels.load_compiled(device, module, None).map_err(|also| {
+                            Unavailable::NoKernels {
+                                device: device.info.label(),
+                                message: format!("{why}; compiling them here: {also}"),
+                            }
+                        })?;
+                        kernels.source = KernelSource::Compiled;
+                    }
+                }
+            } else {
+                kernels
+                    .load_compiled(device, module, from)
+                    .map_err(|message| Unavailable::NoKernels { device: device.info.label(), message })?;
+            }
+        }
+        Ok(kernels)
+    }
+
+    fn load_built_in(&mut self, device: &Device, module: &'static Module) -> Result<KernelSource, String> {
+        let binary = mseq_kernels::find(module.name, self.storage, device.info.capability)
+            .map_err(|e| e.to_string())?;
+        self.add(device, module, binary.bytes)?;
+        Ok(KernelSource::BuiltIn(binary.target.to_string()))
+    }
+
+    fn load_compiled(
+        &mut self,
+        device: &Device,
+        module: &'static Module,
+        from: Option<&Path>,
+    ) -> Result<(), String> {
+        let cubin =
+            nvrtc::compile(module, self.storage, device.info.capability, from).map_err(|e| e.to_string())?;
+        self.add(device, module, cubin)
+    }
+
+    fn add(&mut self, device: &Device, module: &'static Module, image: Vec<u8>) -> Result<(), String> {
+        let named = |e: DriverError| format!("{}: {}", module.name, probe::message(e));
+        let loaded = device.context().load_module(Ptx::from_binary(image)).map_err(named)?;
+        for entry in module.entries {
+            let function = Arc::clone(&loaded).load_function(entry.name).map_err(named)?;
+            self.functions.insert(entry.name, Function { function, entry });
+        }
+        Ok(())
+    }
+
+    /// Launches an entry after comparing the arguments with its parameters.
+    #[expect(unsafe_code, reason = "a kernel does what its arguments say")]
+    pub(crate) fn launch(
+        &self,
+        device: &Device,
+        name: &'static str,
+        launch: Launch,
+        args: &[Arg],
+    ) -> Result<()> {
+        let Some(function) = self.functions.get(name) else {
+            return Err(device.failure(format!("there is no kernel {name}")));
+        };
+        let mut params = pack(function.entry, self.storage, args)?;
+        // SAFETY: `pack` compared kinds and element types with the manifest, which a test compares with
+        // the compiled code. Every op checks that buffers hold what their shapes need before it comes
+        // here, and tables name only rows and slots inside those shapes.
+        unsafe { device.launch(function, launch, &mut params) }
+    }
+}
+
+/// Arguments as the words of a parameter list.
+fn pack(entry: &'static Entry, storage: Storage, args: &[Arg]) -> Result<Vec<u64>> {
+    let wrong = |what, wanted| Error::OutOfRange { op: entry.name, what, found: args.len(), wanted };
+    if args.len() != entry.params.len() {
+        return Err(wrong("the number of arguments", "which is not the kernel's"));
+    }
+    let mut words = Vec::with_capacity(args.len());
+    for (arg, param) in args.iter().zip(entry.params) {
+        words.push(match (*arg, param.ty) {
+            (Arg::Ptr(elem, at), ParamType::In(of) | ParamType::MaybeIn(of) | ParamType::Out(of))
+                if elem == of =>
+            {
+                at
+            }
+            (Arg::Buffer(dtype, at), ParamType::In(of) | ParamType::MaybeIn(of) | ParamType::Out(of)) => {
+                let (fits, wanted) = match of {
+                    Elem::F32 => (dtype == DType::F32, "and must be f32"),
+                    Elem::Stored => (self::storage(dtype) == storage, "and must be the backend's type"),
+                    _ => (false, "and must be a table"),
+                };
+                if !fits {
+                    return Err(Error::Type { op: entry.name, what: param.name, found: dtype, wanted });
+                }
+                at
+            }
+            (Arg::Null, ParamType::MaybeIn(_)) => 0,
+            (Arg::I32(n), ParamType::I32) => match i32::try_from(n) {
+                // Little-endian, so the value is the low half of its word.
+                Ok(n) => u64::from(n as u32),
+                Err(_) => {
+                    let wanted = "which is more than a kernel can count";
+                    return Err(Error::OutOfRange { op: entry.name, what: param.name, found: n, wanted });
+                }
+            },
+            (Arg::I64(n), ParamType::I64) => n as u64,
+            (Arg::F32(x), ParamType::F32) => u64::from(x.to_bits()),
+            _ => return Err(wrong(param.name, "arguments, and this one is of another kind")),
+        });
+    }
+    Ok(words)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(name: &str) -> &'static Entry {
+        MODULES.iter().find_map(|module| module.entry(name)).unwrap()
+    }
+
+    #[test]
+    fn arguments_of_another_kind_never_reach_a_kernel() {
+        let norm = entry("rms_norm_fwd");
+        let args = |x, out| {
+            [
+                Arg::Buffer(x, 64),
+                Arg::Buffer(DType::F32, 128),
+                Arg::Buffer(out, 192),
+                Arg::I64(5),
+                Arg::I32(7),
+                Arg::F32(1.0),
+            ]
+        };
+        let words = pack(norm, Storage::Bf16, &args(DType::F32, DType::Bf16)).unwrap();
+        assert_eq!(words, [64, 128, 192, 5, 7, u64::from(1f32.to_bits())]);
+        assert!(pack(norm, Storage::F32, &args(DType::F32, DType::F32)).is_ok());
+        for (x, out) in [(DType::Bf16, DType::Bf16), (DType::F32, DType::F32), (DType::F32, DType::F16)] {
+            assert!(matches!(pack(norm, Storage::Bf16, &args(x, out)), Err(Error::Type { .. })));
+        }
+        let mut swapped = args(DType::F32, DType::Bf16);
+        swapped.swap(3, 4);
+        assert!(pack(norm, Storage::Bf16, &swapped).is_err());
+        assert!(pack(norm, Storage::Bf16, &swapped[1..]).is_err());
+        let mut long = args(DType::F32, DType::Bf16);
+        long[4] = Arg::I32(1 << 31);
+        assert!(pack(norm, Storage::Bf16, &long).is_err());
+    }
+}

@@ -1,0 +1,109 @@
+//! Random models whose scan matters: a wrong scan shows in their output.
+
+use serde_json::{Value, json};
+
+use crate::Random;
+
+/// Sizes of a random model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ModelShape {
+    /// Width of the residual stream.
+    pub d_model: usize,
+    /// Blocks.
+    pub n_layer: usize,
+    /// Width inside a block, over `d_model`.
+    pub expand: usize,
+    /// States a channel.
+    pub d_state: usize,
+    /// Taps of the convolution.
+    pub d_conv: usize,
+}
+
+/// Rows of the embedding: four letters, one unknown, three for nothing.
+pub const VOCAB: usize = 8;
+
+/// `config.json` and `model.safetensors` of a model on the scale of a trained one, as
+/// `data/golden/bench_model.py` draws it. With `scan` false, C is zero: the same model with nothing of
+/// its scan, to tell how much of the output that is.
+pub fn random_model(shape: ModelShape, seed: u64, scan: bool) -> Vec<(&'static str, Vec<u8>)> {
+    let ModelShape { d_model, n_layer, expand, d_state, d_conv } = shape;
+    let (inner, rank) = (expand * d_model, d_model.div_ceil(16));
+    let (d, i, n) = (d_model as f64, inner as f64, d_state as f64);
+    let mut random = Random::new(seed);
+    let mut tensors: Vec<(String, Vec<usize>, Vec<f64>)> = Vec::new();
+    let mut normal = |std: f64, len: usize| -> Vec<f64> { (0..len).map(|_| std * random.normal()).collect() };
+    let exp = |v: Vec<f64>| -> Vec<f64> { v.into_iter().map(f64::exp).collect() };
+    tensors.push(("embeddings.weight".into(), vec![VOCAB, d_model], normal(0.3, VOCAB * d_model)));
+    for layer in 0..n_layer {
+        let mut add = |name: &str, shape: &[usize], values: Vec<f64>| {
+            tensors.push((format!("layers.{layer}.{name}"), shape.to_vec(), values));
+        };
+        add("norm.weight", &[d_model], exp(normal(0.3, d_model)));
+        add("mixer.in_proj.weight", &[2 * inner, d_model], normal(0.8 / d.sqrt(), 2 * inner * d_model));
+        add("mixer.conv1d.weight", &[inner, 1, d_conv], normal((d_conv as f64).powf(-0.5), inner * d_conv));
+        add("mixer.conv1d.bias", &[inner], normal(0.3, inner));
+        // Rows of dt, then of B and C: each of these a steady part and one that follows the token.
+        let mut x_proj = normal(i.powf(-0.5), rank * inner);
+        for row in 0..2 * d_state {
+            let steady = normal(1.2 / (0.25 * i), 1)[0];
+            let keep = if scan || row < d_state { n.powf(-0.25) } else { 0.0 };
+            x_proj.extend(normal(1.2 * i.powf(-0.5), inner).iter().map(|v| keep * (v + steady)));
+        }
+        add("mixer.x_proj.weight", &[rank + 2 * d_state, inner], x_proj);
+        add("mixer.dt_proj.weight", &[inner, rank], normal(0.6 / (rank as f64).sqrt(), inner * rank));
+        // Steps from 2e-3 to 3, through the inverse of softplus, in mixed order.
+        let step = |c: usize| 2e-3 * 1500f64.powf(((c * 37 % inner) as f64 + 0.5) / i);
+        let dt_bias = (0..inner).map(|c| step(c) + (-(-step(c)).exp_m1()).ln()).collect();
+        add("mixer.dt_proj.bias", &[inner], dt_bias);
+        let a_log = normal(0.3, inner * d_state).into_iter().enumerate();
+        let a_log = a_log.map(|(at, v)| v + ((at % d_state + 1) as f64).ln()).collect();
+        add("mixer.A_log", &[inner, d_state], a_log);
+        add("mixer.D", &[inner], normal(0.5, inner));
+        add("mixer.out_proj.weight", &[d_model, inner], normal(1.3 / i.sqrt(), d_model * inner));
+    }
+    tensors.push(("norm_f.weight".into(), vec![d_model], exp(normal(0.3, d_model))));
+    let config = json!({
+        "model_type": "mamba",
+        "hidden_size": d_model,
+        "intermediate_size": inner,
+        "expand": expand,
+        "num_hidden_layers": n_layer,
+        "state_size": d_state,
+        "conv_kernel": d_conv,
+        "time_step_rank": rank,
+        "vocab_size": VOCAB,
+        "hidden_act": "silu",
+        "layer_norm_epsilon": 1e-5,
+        "residual_in_fp32": true,
+        "tie_word_embeddings": true,
+        "use_bias": false,
+        "use_conv_bias": true,
+        "mamba_seq": {
+            "modality": "dna",
+            "tokens": {"A": 0, "C": 1, "G": 2, "T": 3},
+            "unknown": 4,
+            "complement": {"A": "T", "C": "G", "G": "C", "T": "A"},
+        },
+    });
+    vec![("config.json", config.to_string().into_bytes()), ("model.safetensors", safetensors(&tensors))]
+}
+
+/// The safetensors format: the header's length, the header as JSON, the numbers.
+fn safetensors(tensors: &[(String, Vec<usize>, Vec<f64>)]) -> Vec<u8> {
+    let mut header = serde_json::Map::new();
+    header.insert("__metadata__".to_owned(), json!({"format": "pt"}));
+    let mut data: Vec<u8> = Vec::new();
+    for (name, shape, values) in tensors {
+        let from = data.len();
+        data.extend(values.iter().flat_map(|v| (*v as f32).to_le_bytes()));
+        let entry = json!({"dtype": "F32", "shape": shape, "data_offsets": [from, data.len()]});
+        header.insert(format!("backbone.{name}"), entry);
+    }
+    let mut header = Value::Object(header).to_string();
+    // The numbers begin at a multiple of eight.
+    header.push_str(&" ".repeat(header.len().next_multiple_of(8) - header.len()));
+    let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
+    bytes.extend(header.as_bytes());
+    bytes.extend(data);
+    bytes
+}
