@@ -99,8 +99,10 @@ fn share(lengths: &[Option<u64>], shard: Shard) -> BTreeSet<u64> {
     let mut records: Vec<(Reverse<u64>, u64)> =
         lengths.iter().zip(0u64..).filter_map(|(len, i)| len.map(|len| (Reverse(len), i))).collect();
     records.sort_unstable();
-    let mut shards: BinaryHeap<Reverse<(u64, u64, u32)>> =
-        (1..=shard.of).map(|i| Reverse((0, 0, i))).collect();
+    // Each record goes to a shard without one as long as there are any: those beyond the number of
+    // records get none, however many millions the command line counts.
+    let of = u32::try_from(records.len()).unwrap_or(u32::MAX).min(shard.of);
+    let mut shards: BinaryHeap<Reverse<(u64, u64, u32)>> = (1..=of).map(|i| Reverse((0, 0, i))).collect();
     let mut mine = BTreeSet::new();
     for (Reverse(len), record) in records {
         // As many shards as the heap was made with, at least one.
@@ -134,5 +136,8 @@ mod tests {
             let worst = shards.iter().map(load).max().unwrap();
             assert!(worst <= (total / u64::from(of) + longest), "{of}: {worst}");
         }
+        let of = u32::MAX;
+        assert_eq!(share(&lengths, Shard { index: 50, of }).len(), 1);
+        assert!(share(&lengths, Shard { index: of, of }).is_empty());
     }
 }
