@@ -3,6 +3,7 @@
 mod columns;
 mod csv;
 mod format;
+mod pages;
 mod parquet;
 mod source;
 #[cfg(test)]
