@@ -132,6 +132,12 @@ fn usage() {
         (&["--shard", "0/3"], "from 1 to N"),
         (&["--shard", "4/3"], "from 1 to N"),
         (&["--shard", "x"], "from 1 to N"),
+        (&["--shard", "1/0"], "from 1 to N"),
+        (&["--shard", "a/b"], "from 1 to N"),
+        (&["--shard", "1/2/3"], "from 1 to N"),
+        (&["--shard", "1/99999999999"], "from 1 to N"),
+        (&["--window", "18446744073709551615", "--stride", "1"], "--stride"),
+        (&["--context", "18446744073709551615", "--overlap", "18446744073709551614"], "at most"),
         (&["--overlap", "5"], "--context"),
         (&["--context", "5", "--overlap", "5"], "less than"),
     ] {

@@ -84,6 +84,15 @@ fn one_record_is_shared_out_between_pieces_of_the_context() {
 }
 
 #[test]
+fn more_shards_than_records_cost_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("x.fa"), ">a\nACGT\n>b\nAC\n").unwrap();
+    for (shard, rows) in [("1/4294967295", 1), ("2/4294967295", 1), ("4294967295/4294967295", 0)] {
+        assert_eq!(embed(folder.path(), &["--shard", shard]).0.len(), rows, "{shard}");
+    }
+}
+
+#[test]
 fn bad_records_are_skipped_and_counted() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("x.fa");

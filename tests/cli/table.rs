@@ -1,6 +1,10 @@
 //! Tables with a sequence column.
 
 use std::io::Write;
+use std::sync::Arc;
+
+use arrow_array::{ArrayRef, RecordBatch, StringArray};
+use parquet::arrow::ArrowWriter;
 
 use crate::common::{Row, golden_model, mamba_seq, outside_data, rows};
 
@@ -47,6 +51,81 @@ fn a_table_gives_the_rows_of_the_same_fasta() {
     refused(&["embed", "z.csv", "-o", "p", "--model", &model], 1, "is not a nucleotide code");
     std::fs::write(path("n.csv"), "sequence,x\nACGT,1\n,2\n").unwrap();
     refused(&["embed", "n.csv", "-o", "p", "--model", &model], 1, "row 1");
+}
+
+/// Each bad cell is named by its row, in text and in Parquet.
+#[test]
+fn bad_tables_are_named_with_their_place() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let model = golden_model(SMALL);
+    let refused = |args: &[&str], words: &[&str]| {
+        let args = [&["embed"], args, &["-o", "o.parquet", "--model", &model]].concat();
+        let ran = mamba_seq(folder.path(), &args);
+        assert_eq!(ran.code, 1, "{}", ran.stderr);
+        let line = ran.stderr.lines().find(|line| line.starts_with("error: ")).unwrap();
+        for word in words {
+            assert!(line.contains(word), "{word}: {line}");
+        }
+        assert!(!path("o.parquet").exists() && !path("o.parquet.partial").exists(), "{args:?}");
+    };
+    let parquet = |name: &str, column: &str, cells: Vec<Option<&str>>| {
+        let ids: ArrayRef =
+            Arc::new(StringArray::from_iter_values((0..cells.len()).map(|i| format!("n{i}"))));
+        let cells: ArrayRef = Arc::new(StringArray::from(cells));
+        let columns = [("name", ids, false), (column, cells, true)];
+        let batch = RecordBatch::try_from_iter_with_nullable(columns).unwrap();
+        let file = std::fs::File::create(path(name)).unwrap();
+        let mut writer = ArrowWriter::try_new(file, batch.schema(), None).unwrap();
+        writer.write(&batch).unwrap();
+        writer.close().unwrap();
+    };
+
+    std::fs::write(path("x.csv"), "name,dna\na,ACGT\n").unwrap();
+    parquet("x.parquet", "dna", vec![Some("ACGT")]);
+    for table in ["x.csv", "x.parquet"] {
+        refused(&[table], &[table, "no column 'sequence'; the columns are: name, dna", "--sequence-column"]);
+    }
+
+    std::fs::write(path("null.csv"), "name,sequence\na,ACGT\nb,\n").unwrap();
+    parquet("null.parquet", "sequence", vec![Some("ACGT"), None]);
+    refused(&["null.csv"], &["null.csv: row 1: the sequence is empty; remove the row"]);
+    refused(&["null.parquet"], &["null.parquet: row 1: the sequence is null; remove the row"]);
+
+    std::fs::write(path("text.csv"), "name,sequence\na,ACGT\nb,ACGT!\n").unwrap();
+    parquet("text.parquet", "sequence", vec![Some("ACGT"), Some("ACGT!")]);
+    for (table, id) in [("text.csv", "b"), ("text.parquet", "n1")] {
+        let place = format!("{table}: row 1 (record '{id}'), base 5: byte 0x21 '!' is not a nucleotide code");
+        refused(&[table, "--id-column", "name"], &[&place]);
+    }
+
+    std::fs::write(path("ragged.csv"), "name,sequence\na,ACGT\nb,AC,GT\n").unwrap();
+    refused(&["ragged.csv"], &["ragged.csv: line 3: 3 fields where the header has 2"]);
+    let good = std::fs::read(path("text.parquet")).unwrap();
+    std::fs::write(path("cut.parquet"), &good[..good.len() / 2]).unwrap();
+    refused(&["cut.parquet"], &["cut.parquet: the Parquet data is damaged"]);
+}
+
+/// A damaged file that stops the decoder by an assertion is bad input like any other: one line.
+#[test]
+fn damaged_parquet_is_one_line_whatever_the_decoder_does() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("x.parquet");
+    let names: ArrayRef = Arc::new(StringArray::from_iter_values((0..9).map(|i| "ACGT".repeat(i + 1))));
+    let batch = RecordBatch::try_from_iter([("sequence", names)]).unwrap();
+    let mut writer = ArrowWriter::try_new(Vec::new(), batch.schema(), None).unwrap();
+    writer.write(&batch).unwrap();
+    let good = writer.into_inner().unwrap();
+    let model = golden_model(SMALL);
+    for at in (4..good.len()).step_by(good.len() / 60) {
+        let mut bad = good.clone();
+        bad[at] ^= 0x80;
+        std::fs::write(&path, bad).unwrap();
+        let ran = mamba_seq(folder.path(), &["embed", "x.parquet", "-q", "-o", "o", "--model", &model]);
+        let lines: Vec<_> = ran.stderr.lines().collect();
+        assert!(ran.code == 0 || (ran.code == 1 && lines.len() == 1), "{at}: {}", ran.stderr);
+        assert!(!ran.stderr.contains("internal"), "{at}: {}", ran.stderr);
+    }
 }
 
 #[test]

@@ -123,12 +123,46 @@ fn another_job_is_refused_by_name() {
     refused(&["--resume"], &["the input is not the one"]);
     std::fs::write(job.path("x.fa"), ">a\nACGT\n").unwrap();
     refused(&["--resume"], &["the input is not the one"]);
-    // Back again it goes on.
+    // The same letters under another name.
     std::fs::write(job.path("x.fa"), &text).unwrap();
-    let checkpoint = std::fs::read(job.path("out.parquet.partial.checkpoint")).unwrap();
-    std::fs::write(job.path("out.parquet.partial.checkpoint"), &checkpoint[..checkpoint.len() / 2]).unwrap();
-    refused(&["--resume"], &["out.parquet.partial.checkpoint", "truncated or damaged"]);
-    std::fs::write(job.path("out.parquet.partial.checkpoint"), checkpoint).unwrap();
+    std::fs::write(job.path("y.fa"), &text).unwrap();
+    let mut args = job.args(&["--resume"]);
+    args[1] = "y.fa";
+    let ran = mamba_seq(job.folder.path(), &args);
+    assert_eq!(ran.code, 1, "{}", ran.stderr);
+    assert!(ran.stderr.contains("input was 'x.fa' and is 'y.fa'"), "{}", ran.stderr);
+    std::fs::remove_file(job.path("y.fa")).unwrap();
+
+    // Files that are not as they were left.
+    let damaged = |name: &str, change: &dyn Fn(&mut Vec<u8>), words: &[&str]| {
+        let good = std::fs::read(job.path(name)).unwrap();
+        let mut bad = good.clone();
+        change(&mut bad);
+        assert_ne!(bad, good);
+        std::fs::write(job.path(name), &bad).unwrap();
+        refused(&["--resume"], words);
+        assert!(std::fs::read(job.path(name)).unwrap() == bad, "{name} was changed");
+        std::fs::write(job.path(name), good).unwrap();
+    };
+    let (log, checkpoint) = ("out.parquet.partial", "out.parquet.partial.checkpoint");
+    let afresh = "run again without --resume to start afresh";
+    let half = |bytes: &mut Vec<u8>| bytes.truncate(bytes.len() / 2);
+    let flip = |bytes: &mut Vec<u8>| {
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 4;
+    };
+    damaged(checkpoint, &half, &[checkpoint, "is truncated or damaged", afresh]);
+    damaged(checkpoint, &flip, &[checkpoint, "is truncated or damaged (its checksum differs)", afresh]);
+    damaged(checkpoint, &Vec::clear, &[checkpoint, "is truncated or damaged", afresh]);
+    let version = |bytes: &mut Vec<u8>| {
+        let at = bytes.windows(11).position(|w| w == br#"version\":2"#).unwrap();
+        bytes[at + 10] = b'7';
+    };
+    damaged(checkpoint, &version, &[checkpoint, "has version 7; this program reads version 2", afresh]);
+    let flip_first = |bytes: &mut Vec<u8>| bytes[100] ^= 4;
+    damaged(log, &flip_first, &[log, "are not those that its checkpoint speaks of", afresh]);
+    damaged(log, &|bytes| bytes.truncate(100), &[log, "has 100 bytes, its checkpoint needs", afresh]);
+    // Back again it goes on.
     assert!(job.finish(&["--resume"]).1 > 0);
 }
 

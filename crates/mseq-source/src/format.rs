@@ -112,8 +112,14 @@ fn by_extension(name: &str) -> Option<&'static str> {
 /// A table by its header: a column named `sequence` or `seq`.
 pub(crate) fn by_column(head: &[u8]) -> Option<&'static str> {
     let line = head.split(|&b| b == b'\n' || b == b'\r').next()?;
+    // R writes its headers in quotes.
+    let plain = |name: &[u8]| {
+        let name = name.trim_ascii();
+        let inner = name.strip_prefix(b"\"").and_then(|name| name.strip_suffix(b"\""));
+        inner.unwrap_or(name).to_vec()
+    };
     let has = |separator: u8| {
-        let mut columns = line.split(|&b| b == separator).map(|c| c.trim_ascii());
+        let mut columns = line.split(|&b| b == separator).map(plain);
         line.contains(&separator) && columns.any(|c| c == b"sequence" || c == b"seq")
     };
     if has(b',') {
@@ -170,6 +176,7 @@ mod tests {
         assert_eq!(name(b"name\tlabel\n", "t.tsv"), "TSV table");
         assert_eq!(name(b"label,sequence\r\n1,ACGT\n", "stdin"), "CSV table");
         assert_eq!(name(b"seq\tlabel\n", "stdin"), "TSV table");
+        assert_eq!(name(b"\"label\",\"sequence\"\n", "stdin"), "CSV table");
     }
 
     #[test]

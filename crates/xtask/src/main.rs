@@ -4,9 +4,11 @@
 
 mod ci;
 mod error;
+mod fuzz;
 mod golden;
 mod kernels;
 mod layers;
+mod random;
 mod readers;
 mod shell;
 mod soak;
@@ -31,6 +33,9 @@ usage: cargo xtask TASK
   soak [--kills N] [--bases N] [--records R] [--seed S] [--fill]
                            kills N jobs (200) at random moments and resumes them; --fill: a file
                            system that fills up (root only)
+  fuzz [--cases N] [--seconds S] [--seed X] [--kind K [--case I]]
+                           reads N damaged files (10000) of each kind; a panic, a hang or a
+                           huge allocation is kept under target/fuzz
   readers FILE.parquet     opens a file in pyarrow, DuckDB and Polars; they must agree
 
 environment: MSEQ_PYTHON (a Python; golden needs torch in it), MSEQ_READERS_VENV and MSEQ_NVRTC_VENV
@@ -64,6 +69,7 @@ fn run(args: &[String]) -> Result<()> {
         ["synth", rest @ ..] => synth::run(rest),
         ["soak", rest @ ..] => soak::run(rest),
         ["kernels", rest @ ..] => kernels::run(rest),
+        ["fuzz", rest @ ..] => fuzz::run(rest),
         ["golden"] => golden::run(false),
         ["golden", "--check"] => golden::run(true),
         ["readers", file] => readers::run(file),

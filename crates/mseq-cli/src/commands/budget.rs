@@ -44,9 +44,10 @@ impl Budget {
             Some(info) => (info.memory / 5 * 4).saturating_sub(4 * shape.parameters() as u64),
         });
         let queue = (limit / 16).min(MAX_QUEUE);
-        let overlap = config.context.map_or(0, |c| 4 * c.overlap);
-        let fixed =
-            SINK + 2 * queue + overlap + config.open_windows().saturating_mul(8 * shape.d_model as u64);
+        // Overlap and windows are what the user typed, and may be any number.
+        let overlap = config.context.map_or(0, |c| c.overlap.saturating_mul(4));
+        let sums = config.open_windows().saturating_mul(8 * shape.d_model as u64);
+        let fixed = (SINK + 2 * queue).saturating_add(overlap).saturating_add(sums);
         let row = Mamba::<CpuBackend>::workspace_bytes_per_row(shape, place.dtype) as u64;
         let fits = limit.saturating_sub(fixed) / row;
         let rows = chunk.unwrap_or_else(|| place.default_chunk(shape).min(fits as usize).max(1)) as u64;
@@ -57,7 +58,7 @@ impl Budget {
             };
             return Err(Failure::Usage(format!(
                 "{what} needs {} of buffers, the limit is {}; raise --memory-limit, or use a smaller --chunk or --window, or a larger --stride",
-                say::bytes(fixed + rows * row),
+                say::bytes(rows.saturating_mul(row).saturating_add(fixed)),
                 say::bytes(limit)
             )));
         }
@@ -98,6 +99,23 @@ mod tests {
             assert!(budget.total <= limit && budget.chunk >= 1, "{limit}: {budget:?}");
         }
         assert!(Budget::new(Some(8 << 20), None, &shape, &config, &cpu).is_err());
+        let tokens = u64::MAX;
+        let context = Some(mseq_engine::Context { tokens, overlap: tokens - 1 });
+        assert!(
+            Budget::new(Some(1 << 40), None, &shape, &EngineConfig { context, ..config.clone() }, &cpu)
+                .is_err()
+        );
+        let most = Windows::tiled(u64::MAX, 1).unwrap();
+        assert!(
+            Budget::new(
+                Some(1 << 40),
+                None,
+                &shape,
+                &EngineConfig { fasta_windows: most, ..config.clone() },
+                &cpu
+            )
+            .is_err()
+        );
         assert!(Budget::new(None, Some(1 << 20), &shape, &config, &cpu).is_err());
         assert_eq!(Budget::new(None, Some(777), &shape, &config, &cpu).unwrap().chunk, 777);
     }

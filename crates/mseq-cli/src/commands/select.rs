@@ -153,8 +153,10 @@ fn share(lengths: &[Option<u64>], shard: Shard) -> Share {
     let mut records: Vec<(Reverse<u64>, u64)> =
         lengths.iter().zip(0u64..).filter_map(|(len, i)| len.map(|len| (Reverse(len), i))).collect();
     records.sort_unstable();
-    let mut shards: BinaryHeap<Reverse<(u64, u64, u32)>> =
-        (1..=shard.of).map(|i| Reverse((0, 0, i))).collect();
+    // Each record goes to a shard without one as long as there are any: those beyond the number of
+    // records get none, however many millions the command line counts.
+    let of = u32::try_from(records.len()).unwrap_or(u32::MAX).min(shard.of);
+    let mut shards: BinaryHeap<Reverse<(u64, u64, u32)>> = (1..=of).map(|i| Reverse((0, 0, i))).collect();
     let mut mine = Share::default();
     for (Reverse(len), record) in records {
         // As many shards as the heap was made with, at least one.
@@ -227,6 +229,10 @@ mod tests {
             let worst = shards.iter().map(load).max().unwrap();
             assert!(worst <= (total / u64::from(of) + longest), "{of}: {worst}");
         }
+        let of = u32::MAX;
+        let records = |share: Share| (0..57u64).filter(|&i| share.has(i)).count();
+        assert_eq!(records(share(&lengths, Shard { index: 50, of })), 1);
+        assert_eq!(records(share(&lengths, Shard { index: of, of })), 0);
     }
 
     #[test]

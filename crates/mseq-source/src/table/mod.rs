@@ -4,6 +4,7 @@ mod columns;
 mod csv;
 mod format;
 mod kept;
+mod pages;
 mod parquet;
 mod source;
 #[cfg(test)]

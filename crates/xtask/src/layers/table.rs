@@ -126,7 +126,7 @@ pub(super) const ROWS: &[Row] = &[
             "mseq-pipeline",
             "mseq-cli",
         ],
-        why: "a tool beside the program, used by none; the less it needs, the sooner a task starts",
+        why: "a tool beside the program, used by none; fuzz calls the stages, the rest needs none of them",
     },
 ];
 
@@ -139,13 +139,13 @@ pub(super) const OUTSIDE: &[Outside] = &[
     },
     Outside {
         family: "arrow",
-        used_by: &["mseq-sink", "mseq-source", "mseq-pipeline"],
+        used_by: &["mseq-sink", "mseq-source", "mseq-pipeline", "xtask"],
         tests_of: &["mseq-cli", "mamba-seq"],
-        why: "tables are a matter of the doors, not of the engine",
+        why: "tables are a matter of the doors, not of the engine (and xtask makes some to fuzz them)",
     },
     Outside {
         family: "parquet",
-        used_by: &["mseq-sink", "mseq-source", "mseq-pipeline"],
+        used_by: &["mseq-sink", "mseq-source", "mseq-pipeline", "xtask"],
         tests_of: &["mseq-cli", "mamba-seq"],
         why: "as for arrow",
     },

@@ -13,11 +13,12 @@ use std::{
 
 use serde_json::Value;
 
-use model::{Random, write_model};
+use model::write_model;
 use mount::Mount;
 
 use crate::{
     error::{Error, Result},
+    random::Random,
     shell, synth,
 };
 

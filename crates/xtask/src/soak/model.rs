@@ -1,34 +1,12 @@
-//! A random model for the soak, and the numbers it is made of.
+//! A random model for the soak.
 
 use std::{fs, path::Path};
 
 use serde_json::{Value, json};
 
 use crate::error::{Error, Result};
+use crate::random::Random;
 use crate::soak::make_folder;
-
-/// SplitMix64 (Steele, Lea and Flood 2014).
-pub(super) struct Random(pub(super) u64);
-
-impl Random {
-    pub(super) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    /// In 0..1.
-    pub(super) fn uniform(&mut self) -> f64 {
-        (self.next() >> 11) as f64 / (1u64 << 53) as f64
-    }
-
-    /// Box and Muller's.
-    fn normal(&mut self) -> f64 {
-        let radius = (-2.0 * (1.0 - self.uniform()).ln()).sqrt();
-        radius * (std::f64::consts::TAU * self.uniform()).cos()
-    }
-}
 
 /// A random 32 x 2 model on the scale of a trained one, as `data/golden/bench_model.py` draws it.
 pub(super) fn write_model(folder: &Path, random: &mut Random) -> Result<()> {
