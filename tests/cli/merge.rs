@@ -168,7 +168,11 @@ fn shards_that_are_missing_doubled_or_foreign() {
     job.refused(&["a", "foreign", "c"], 1, &["'a' is shard 1/3 and 'foreign' is shard 2/4"]);
     job.refused(&["a", "overlap", "c"], 1, &["record 1 (record_index) is in 'a' and in 'overlap'"]);
     job.shard("a1", "1/3", &[1]);
-    job.refused(&["a1", "unsorted", "c"], 1, &["'unsorted': record 0 (record_index) comes after record 2"]);
+    job.refused(
+        &["a1", "unsorted", "c"],
+        1,
+        &["'unsorted': record 0 (record_index), start 0 comes after record 2, start 2000"],
+    );
     for key in ["version", "model_sha256", "window", "pool", "layer", "context"] {
         let mut pairs = job.pairs.clone();
         for pair in &mut pairs {

@@ -3,6 +3,7 @@ use mseq_core::{Item, RecordHead, RecordTail, RowBlock};
 use crate::packer::{ChunkBatch, EngineConfig, Packer};
 use crate::position::Position;
 use crate::runner::{Runner, Snapshot};
+use crate::threaded::{AHEAD, Threaded};
 use crate::{Error, Result};
 
 /// A record that is complete.
@@ -30,13 +31,21 @@ pub struct Step {
 /// Feeds a runner from a stream of items.
 pub struct Engine {
     packer: Packer,
-    runner: Box<dyn Runner>,
+    on: On,
+}
+
+/// Where steps run.
+enum On {
+    /// On the thread that calls.
+    Here(Box<dyn Runner>),
+    /// On a thread of their own, a few ahead of what was collected.
+    Ahead(Threaded),
 }
 
 impl Engine {
-    /// An engine at the start of its input.
+    /// An engine at the start of its input, whose steps run on the thread that calls.
     pub fn new(config: EngineConfig, runner: Box<dyn Runner>) -> Self {
-        Self { packer: Packer::new(config), runner }
+        Self { packer: Packer::new(config), on: On::Here(runner) }
     }
 
     /// An engine that passes over what an earlier one has done and goes on from its state.
@@ -50,20 +59,41 @@ impl Engine {
         snapshot: &Snapshot,
     ) -> Result<Self> {
         runner.restore(snapshot)?;
-        Ok(Self { packer: Packer::resume(config, position), runner })
+        Ok(Self { packer: Packer::resume(config, position), on: On::Here(runner) })
     }
 
-    /// Where the steps so far have come to, and the state there.
+    /// Moves the runner to a thread of its own, which alone uses its device from then on: packing the
+    /// next step and running this one then happen side by side.
+    ///
+    /// # Errors
+    /// When no thread can be started.
+    pub fn ahead(self) -> Result<Self> {
+        let on = match self.on {
+            On::Here(runner) => On::Ahead(Threaded::new(runner)?),
+            on => on,
+        };
+        Ok(Self { on, ..self })
+    }
+
+    /// Where the steps so far have come to, and the state there. Steps that run ahead must have been
+    /// taken with [`Engine::drain`].
     ///
     /// # Errors
     /// When the device fails.
     pub fn snapshot(&self) -> Result<(Position, Snapshot)> {
-        Ok((self.packer.position(), self.runner.snapshot()?))
+        let snapshot = match &self.on {
+            On::Here(runner) => runner.snapshot()?,
+            On::Ahead(device) => device.snapshot()?,
+        };
+        Ok((self.packer.position(), snapshot))
     }
 
     /// Width of a row.
     pub fn dim(&self) -> usize {
-        self.runner.dim()
+        match &self.on {
+            On::Here(runner) => runner.dim(),
+            On::Ahead(device) => device.dim(),
+        }
     }
 
     /// Whether the input has not come to the position of the earlier job yet.
@@ -84,7 +114,13 @@ impl Engine {
     /// # Errors
     /// When the device fails.
     pub fn step(&mut self) -> Result<Option<Step>> {
-        if self.packer.ready() { self.last_step() } else { Ok(None) }
+        while self.packer.ready() {
+            let Some(batch) = self.packer.cut()? else { break };
+            if let Some(step) = self.run(batch)? {
+                return Ok(Some(step));
+            }
+        }
+        Ok(None)
     }
 
     /// Runs the next step after the last item, full or not; `None` when nothing is left.
@@ -95,19 +131,154 @@ impl Engine {
         if self.packer.is_short() {
             return Err(Error::OtherInput);
         }
-        match self.packer.cut()? {
-            Some(batch) => self.run(batch).map(Some),
-            None => Ok(None),
+        while let Some(batch) = self.packer.cut()? {
+            if let Some(step) = self.run(batch)? {
+                return Ok(Some(step));
+            }
+        }
+        self.collect()
+    }
+
+    /// A step that ran ahead; `None` when there is none.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn drain(&mut self) -> Result<Option<Step>> {
+        self.collect()
+    }
+
+    fn collect(&mut self) -> Result<Option<Step>> {
+        match &mut self.on {
+            On::Ahead(device) if device.waiting() > 0 => {
+                let (batch, values) = device.collect()?;
+                step_of(batch, values, device.dim()).map(Some)
+            }
+            _ => Ok(None),
         }
     }
 
-    fn run(&mut self, batch: ChunkBatch) -> Result<Step> {
-        let tokens = batch.ids.len() as u64;
-        let values = if batch.ids.is_empty() { Vec::new() } else { self.runner.run(&batch)? };
-        let rows = RowBlock { keys: batch.keys, dim: self.runner.dim(), values };
-        if rows.values.len() != rows.keys.len() * rows.dim {
-            return Err(Error::Stream("the runner gave another number of rows than the windows that closed"));
+    /// Runs a step, or lets it run and gives an earlier one.
+    fn run(&mut self, batch: ChunkBatch) -> Result<Option<Step>> {
+        match &mut self.on {
+            On::Here(runner) => {
+                let values = if batch.ids.is_empty() { Vec::new() } else { runner.run(&batch)? };
+                step_of(batch, values, runner.dim()).map(Some)
+            }
+            On::Ahead(device) => {
+                device.submit(batch)?;
+                if device.waiting() < AHEAD { Ok(None) } else { self.collect() }
+            }
         }
-        Ok(Step { rows, tokens, done: batch.done })
+    }
+}
+
+fn step_of(batch: ChunkBatch, values: Vec<f32>, dim: usize) -> Result<Step> {
+    let tokens = batch.ids.len() as u64;
+    let rows = RowBlock { keys: batch.keys, dim, values };
+    if rows.values.len() != rows.keys.len() * rows.dim {
+        return Err(Error::Stream("the runner gave another number of rows than the windows that closed"));
+    }
+    Ok(Step { rows, tokens, done: batch.done })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use mseq_core::{Layer, Pool, SequenceFormat, Windows};
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::packer::Context;
+
+    /// Gives the ids back, and writes down what it was given.
+    struct Echo(Arc<Mutex<Vec<ChunkBatch>>>);
+
+    impl Runner for Echo {
+        fn dim(&self) -> usize {
+            1
+        }
+
+        fn device(&self) -> String {
+            "echo".into()
+        }
+
+        fn run(&mut self, batch: &ChunkBatch) -> Result<Vec<f32>> {
+            self.0.lock().unwrap().push(batch.clone());
+            let crate::packer::BatchOutput::Rows(ranges) = &batch.output else { return Ok(Vec::new()) };
+            Ok(ranges.iter().cloned().flatten().map(|row| batch.ids[row] as f32).collect())
+        }
+
+        fn snapshot(&self) -> Result<Snapshot> {
+            Ok(Snapshot::default())
+        }
+
+        fn restore(&mut self, _: &Snapshot) -> Result<()> {
+            Ok(())
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn sequences_that_go_on_are_cut_on_the_grid_here_and_ahead(
+            lengths in prop::collection::vec(0..200u32, 1..8), block in 1..40usize, chunk in 8..60usize,
+            grid in 1..9usize, context in prop::option::of((16..90u64, 0..8u64)), ahead in any::<bool>(),
+        ) {
+            let seen = Arc::new(Mutex::new(Vec::new()));
+            let config = EngineConfig {
+                pool: Pool::None,
+                layer: Layer::Last,
+                fasta_windows: Windows::record(),
+                fastq_windows: Windows::record(),
+                chunk,
+                context: context.map(|(tokens, overlap)| Context { tokens, overlap }),
+                regions: None,
+                parts: None,
+                grid,
+            };
+            let mut engine = Engine::new(config, Box::new(Echo(Arc::clone(&seen))));
+            if ahead {
+                engine = engine.ahead().unwrap();
+            }
+            let mut rows = Vec::new();
+            let mut want = Vec::new();
+            for (i, &len) in lengths.iter().enumerate() {
+                let head = RecordHead {
+                    source: "x".into(), id: "r".into(), index: i as u64,
+                    format: SequenceFormat::Fasta, reversed: None,
+                };
+                let ids: Vec<u32> = (0..len).map(|t| t + 1000 * i as u32).collect();
+                want.extend(ids.iter().map(|&id| id as f32));
+                let items = ids.chunks(block).map(|tokens| Item::Tokens(tokens.to_vec()));
+                let tail = RecordTail { bases: len.into(), ..RecordTail::default() };
+                for item in [Item::Begin(head)].into_iter().chain(items).chain([Item::End(tail)]) {
+                    engine.push(item).unwrap();
+                    while let Some(step) = engine.step().unwrap() {
+                        rows.extend(step.rows.values);
+                    }
+                }
+            }
+            while let Some(step) = engine.last_step().unwrap() {
+                rows.extend(step.rows.values);
+            }
+            prop_assert_eq!(rows, want);
+            // The place of each lane in its sequence, followed over the steps by its slot.
+            let mut at: std::collections::HashMap<usize, usize> = std::collections::HashMap::new();
+            for batch in seen.lock().unwrap().iter() {
+                prop_assert!(batch.ids.len() <= chunk);
+                for lane in &batch.lanes {
+                    let from = if lane.fresh { 0 } else { at[&lane.slot.unwrap()] };
+                    // A chunk below the grid, or what is left of it by a warm-up, is cut anywhere.
+                    if !lane.fresh && context.is_none() {
+                        prop_assert_eq!(from % grid, 0);
+                    }
+                    if let Some(slot) = lane.slot {
+                        at.insert(slot, from + lane.rows.len());
+                    }
+                }
+            }
+        }
     }
 }

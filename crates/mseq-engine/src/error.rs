@@ -55,6 +55,9 @@ pub enum Error {
     /// A snapshot does not fit the model.
     #[error("the checkpoint does not fit the model: {0}")]
     Snapshot(String),
+    /// The thread of a device can't be started.
+    #[error("cannot start a thread for the device ({0})")]
+    Thread(std::io::Error),
     /// Items came in an order that no source makes.
     #[error("internal: {0}")]
     Stream(&'static str),

@@ -15,6 +15,7 @@ mod open;
 mod packer;
 mod position;
 mod runner;
+mod threaded;
 mod windows;
 
 pub use engine::{Engine, RecordSummary, Step};

@@ -31,6 +31,10 @@ pub struct EngineConfig {
     /// Of these records, by index, only windows that start between two bases. Both are places where
     /// a piece of `context` begins to give output, so that nothing before the piece is run.
     pub parts: Option<Arc<BTreeMap<u64, Range<u64>>>>,
+    /// A sequence that goes on in the next step is cut at a multiple of this many tokens from its
+    /// start, at least 1 and at most `chunk`: a device that cuts time into tiles then has the same
+    /// tiles under any `chunk`.
+    pub grid: usize,
 }
 
 /// Pieces of `tokens` tokens that start at 0, N - M, 2 (N - M), ...: the first `overlap` (M) of each
@@ -63,6 +67,14 @@ impl Context {
         }
     }
 
+    /// Tokens of the piece that gives output at `pos`, before `pos`.
+    fn inside(&self, pos: u64) -> u64 {
+        match pos.checked_sub(self.tokens) {
+            None => pos,
+            Some(past) => past % (self.tokens - self.overlap) + self.overlap,
+        }
+    }
+
     /// Whether a piece begins to give output at `pos`.
     fn begins(&self, pos: u64) -> bool {
         match pos.checked_sub(self.tokens) {
@@ -79,6 +91,14 @@ impl EngineConfig {
             SequenceFormat::Fasta => self.fasta_windows,
             SequenceFormat::Fastq => self.fastq_windows,
         }
+    }
+
+    /// Tokens that a record which is at `pos` may take of `room`.
+    fn aligned(&self, pos: u64, room: usize) -> usize {
+        let end = pos + room as u64;
+        let inside = self.context.map_or(end, |context| context.inside(end));
+        let over = (inside % self.grid.max(1) as u64) as usize;
+        if over < room { room - over } else { 0 }
     }
 
     /// Window sums that a job keeps open at once.
@@ -313,7 +333,12 @@ impl Packer {
                         continue;
                     }
                     let part = (step.ids.len() - step.part) as u64;
-                    let space = (self.config.chunk - step.ids.len()).min(match self.config.context {
+                    let room = self.config.chunk - step.part;
+                    let aligned = match self.config.aligned(record.pos, room) {
+                        0 if step.ids.is_empty() => room,
+                        aligned => aligned,
+                    };
+                    let space = aligned.saturating_sub(part as usize).min(match self.config.context {
                         // With an overlap a piece begins with tokens that are already done: in a
                         // step of its own, so that the rows of a window stay together.
                         Some(c) if c.overlap > 0 => {
@@ -321,6 +346,10 @@ impl Packer {
                         }
                         _ => usize::MAX,
                     });
+                    if space == 0 {
+                        self.queue.push_front(Item::Tokens(tokens));
+                        break;
+                    }
                     if tokens.len() > space {
                         self.queue.push_front(Item::Tokens(tokens.split_off(space)));
                     }

@@ -35,6 +35,9 @@ pub struct EmbedJob {
     pub metadata: Vec<(String, String)>,
     /// Bytes that may wait between two stages.
     pub queue_bytes: usize,
+    /// Whether steps run on a thread of their own, ahead of what is collected: for devices that
+    /// work by themselves.
+    pub ahead: bool,
     /// What makes a job the same job.
     pub digest: Digest,
     /// Go on from the checkpoint of an earlier run, where there is one.
@@ -128,7 +131,7 @@ async fn stages(job: EmbedJob, counters: Arc<Counters>) -> Result<Summary> {
     let start = Instant::now();
     let earlier = earlier(&job)?;
     let EmbedJob { mut source, first, runner, engine, output, .. } = job;
-    let EmbedJob { layout, arrange, metadata, queue_bytes, digest, .. } = job;
+    let EmbedJob { layout, arrange, metadata, queue_bytes, ahead, digest, .. } = job;
     let tally = earlier.as_ref().map_or_else(Tally::default, |c| c.tally.clone());
     let mut resumed_from = 0;
     let (engine, writing) = match earlier {
@@ -140,6 +143,7 @@ async fn stages(job: EmbedJob, counters: Arc<Counters>) -> Result<Summary> {
             (engine, Writing::open(&output, layout, &metadata, arrange, Some(&checkpoint))?)
         }
     };
+    let engine = if ahead { engine.ahead()? } else { engine };
     counters.start(resumed_from, tally.records);
     let handle = Handle::current();
     let (items_in, items_out) = queue::<Feed>(queue_bytes, &handle);
@@ -249,7 +253,11 @@ fn run(
 ) -> Result<Tally> {
     let _guard = StopOnPanic(shared);
     let mut last = Instant::now();
-    let save = |engine: &Engine, tally: &Tally| -> Result<()> {
+    let save = |engine: &mut Engine, tally: &mut Tally| -> Result<()> {
+        // What ran ahead is done, and goes before what is saved.
+        while let Some(step) = engine.drain()? {
+            take(step, tally, out, shared)?;
+        }
         let (position, snapshot) = engine.snapshot()?;
         if position.is_start() || engine.is_resuming() {
             return Ok(());
@@ -288,7 +296,7 @@ fn run(
                     break;
                 }
                 if due() {
-                    save(&engine, &tally)?;
+                    save(&mut engine, &mut tally)?;
                 }
             }
         }
@@ -301,13 +309,13 @@ fn run(
                 return Err(Error::Closed);
             }
             if due() {
-                save(&engine, &tally)?;
+                save(&mut engine, &mut tally)?;
             }
         }
         Ok(())
     })();
     if matches!(result, Err(Error::Closed)) && shared.signalled.is_set() {
-        result = save(&engine, &tally).and(result);
+        result = save(&mut engine, &mut tally).and(result);
     }
     if result.is_err() {
         shared.stop.set();
@@ -442,6 +450,7 @@ mod tests {
                 context: None,
                 regions: None,
                 parts: None,
+                grid: 1,
             },
             output: Output::Parquet(output.to_owned()),
             layout: mseq_sink::EmbedLayout {
@@ -452,6 +461,7 @@ mod tests {
             }
             .into(),
             arrange: None,
+            ahead: false,
             metadata: Vec::new(),
             queue_bytes: 1 << 10,
             digest: Digest::new(),

@@ -92,6 +92,7 @@ mod tests {
             context: None,
             regions: None,
             parts: None,
+            grid: 1,
         };
         let cpu = Place { cuda: None, dtype: DType::F32, note: None };
         for limit in [12u64 << 20, 20 << 20, 64 << 20, 128 << 20, 1 << 40] {

@@ -40,7 +40,7 @@ pub(crate) fn run(args: &EmbedArgs, quiet: bool, verbose: bool, line: &[OsString
         return plan::dry_run(&plan, &checkpoint, &config, budget, &place);
     }
     let opened = open(&place, plan.threads, &checkpoint, &config)?;
-    config.chunk = opened.chunk;
+    (config.chunk, config.grid) = (opened.chunk, opened.grid.min(opened.chunk));
 
     let tokenizer = DnaTokenizer::new(&tokens.letters, tokens.unknown);
     let bytes_total = plan.inputs.bytes();
@@ -98,6 +98,7 @@ pub(crate) fn run(args: &EmbedArgs, quiet: bool, verbose: bool, line: &[OsString
         arrange,
         metadata,
         queue_bytes: budget.queue_bytes,
+        ahead: place.cuda.is_some(),
         digest,
         resume: args.resume,
     };
@@ -128,6 +129,7 @@ fn engine_config(
         regions: plan.reading.regions(),
         // The selection decides.
         parts: None,
+        grid: 1,
     })
 }
 

@@ -97,6 +97,7 @@ fn verify(name: &str, tokens: usize) -> Result<(), Failure> {
         context: None,
         regions: None,
         parts: None,
+        grid: 1,
     };
     let mut opened = open(&choose(&DeviceSpec::Cpu, None)?, 0, &checkpoint, &config)?;
     let letters: Vec<u32> = checkpoint.tokens.letters.values().copied().collect();

@@ -124,6 +124,7 @@ impl Jobs {
             context,
             regions: None,
             parts: None,
+            grid: 1,
         };
         let configs = [
             config(Pool::Mean, windows(100, 30), None),
@@ -191,6 +192,7 @@ impl Jobs {
             }
             .into(),
             arrange: None,
+            ahead: false,
             metadata: vec![("mamba_seq.version".to_owned(), "0".to_owned())],
             queue_bytes: 1 << 20,
             digest: [("pool".to_owned(), config.pool.to_string())].into(),

@@ -110,6 +110,7 @@ impl Kind for Models {
             context: None,
             regions: None,
             parts: None,
+            grid: 1,
         };
         let place = choose(&DeviceSpec::Cpu, None);
         let mut opened = match place.and_then(|place| open(&place, 1, &checkpoint, &config)) {
