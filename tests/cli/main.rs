@@ -7,6 +7,7 @@
 mod common;
 
 mod bad_input;
+mod doctor;
 mod formats;
 mod help;
 mod merge;
