@@ -8,6 +8,8 @@ mod models;
 mod not_built;
 mod run;
 
+use std::path::PathBuf;
+
 use clap::{Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use mseq_core::DeviceSpec;
@@ -62,6 +64,10 @@ pub(crate) enum Command {
         /// What to verify: auto, cpu or cuda:I
         #[arg(long, default_value = "auto", requires = "verify")]
         device: DeviceSpec,
+
+        /// A folder of CUDA sources to compile (with NVRTC) and verify in place of the built-in kernels
+        #[arg(long, value_name = "DIR", requires = "verify")]
+        kernels_from: Option<PathBuf>,
     },
     /// Completion script of a shell, on standard output
     Completions {

@@ -2,6 +2,7 @@
 //! CPU engine.
 
 use std::fmt::Write;
+use std::path::PathBuf;
 
 use mseq_backend::{Backend, LaneSpan};
 use mseq_core::{DType, DeviceSpec};
@@ -87,7 +88,10 @@ impl Report {
 }
 
 /// Verifies the CPU, or a CUDA device in each arithmetic that it has.
-pub(super) fn run(device: &DeviceSpec) -> Result<(), Failure> {
+pub(super) fn run(device: &DeviceSpec, kernels_from: Option<PathBuf>) -> Result<(), Failure> {
+    if let Some(folder) = kernels_from.as_deref().filter(|folder| !folder.is_dir()) {
+        return Err(Failure::Run(format!("{}: no such folder", folder.display())));
+    }
     let place = mseq_engine::choose(device, None)?;
     let cpu = CpuBackend::new(0).map_err(|e| Failure::Run(e.to_string()))?;
     let mut report = Report::default();
@@ -105,8 +109,13 @@ pub(super) fn run(device: &DeviceSpec) -> Result<(), Failure> {
             let types = DType::ALL.into_iter().filter(|&d| d != DType::Bf16 || info.capability >= (8, 0));
             for dtype in types {
                 let name = format!("cuda:{}", info.index);
-                let config =
-                    CudaConfig { index: info.index, dtype, d_inner: 128, chunk: 4096, kernels_from: None };
+                let config = CudaConfig {
+                    index: info.index,
+                    dtype,
+                    d_inner: 128,
+                    chunk: 4096,
+                    kernels_from: kernels_from.clone(),
+                };
                 let backend = match CudaBackend::new(&config) {
                     Ok(backend) => backend,
                     Err(e) => {
