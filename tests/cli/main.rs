@@ -8,6 +8,7 @@ mod common;
 
 mod array;
 mod bad_input;
+mod doctor;
 mod formats;
 mod help;
 mod keep;

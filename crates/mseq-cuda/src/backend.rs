@@ -14,7 +14,7 @@ use mseq_kernels::Elem;
 
 use crate::blas::Blas;
 use crate::buffer::{self, CudaBuffer, CudaLinear, CudaSums};
-use crate::device::Device;
+use crate::device::{Device, bytes_of};
 use crate::module::{Arg, KernelSource, Kernels};
 use crate::ops;
 use crate::probe::{self, DeviceInfo, Unavailable};
@@ -68,8 +68,8 @@ pub(crate) struct LaunchState {
 impl LaunchState {
     /// Sends the slot of each row.
     pub(crate) fn send_slots(&mut self, device: &Arc<Device>, slots: &[usize]) -> Result<Arg> {
-        let bytes: Vec<u8> = slots.iter().flat_map(|&slot| (slot as i32).to_le_bytes()).collect();
-        Ok(Arg::Ptr(Elem::I32, self.slots.send(device, &bytes)?))
+        let slots: Vec<i32> = slots.iter().map(|&slot| slot as i32).collect();
+        Ok(Arg::Ptr(Elem::I32, self.slots.send(device, bytes_of(&slots))?))
     }
 }
 
@@ -88,7 +88,9 @@ pub(crate) struct OnDevice {
     pub(crate) lane_table: u64,
     pub(crate) lanes: usize,
     pub(crate) parallel_lanes: usize,
-    pub(crate) longest: usize,
+    pub(crate) conv_table: u64,
+    pub(crate) conv_tiles: usize,
+    pub(crate) conv_longest: usize,
 }
 
 impl StepTables {
@@ -115,7 +117,9 @@ impl StepTables {
             lane_table: at + tables.lane_offset() as u64,
             lanes: tables.lanes,
             parallel_lanes: tables.parallel_lanes,
-            longest: tables.longest,
+            conv_table: at + tables.conv_offset() as u64,
+            conv_tiles: tables.conv_tiles,
+            conv_longest: tables.conv_longest,
         };
         self.last = Some((lanes.to_vec(), d_inner, on_device));
         Ok(on_device)

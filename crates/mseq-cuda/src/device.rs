@@ -39,9 +39,18 @@ mod plain {
     // SAFETY: as above.
     unsafe impl super::Plain for u32 {}
     // SAFETY: as above.
+    unsafe impl super::Plain for i32 {}
+    // SAFETY: as above.
     unsafe impl super::Plain for f32 {}
     // SAFETY: as above.
     unsafe impl super::Plain for f64 {}
+}
+
+/// Values as they lie in memory.
+#[expect(unsafe_code, reason = "a view of plain numbers")]
+pub(crate) fn bytes_of<T: Plain>(values: &[T]) -> &[u8] {
+    // SAFETY: `Plain` has no padding, so every byte is set; the length is that of the slice.
+    unsafe { std::slice::from_raw_parts(values.as_ptr().cast(), size_of_val(values)) }
 }
 
 impl Device {

@@ -31,6 +31,14 @@ pub struct Found {
 }
 
 impl Library {
+    /// As cudarc calls it.
+    fn name(self) -> &'static str {
+        match self {
+            Self::CublasLt => "cublasLt",
+            Self::Nvrtc => "nvrtc",
+        }
+    }
+
     /// File name without version.
     pub fn file(self) -> &'static str {
         match self {
@@ -53,7 +61,11 @@ impl Library {
 
     fn search(self) -> Option<Found> {
         if self.is_present() {
-            let path = mapped(self.file()).unwrap_or_else(|| PathBuf::from(self.file()));
+            // Kept open, so that the process's map tells where it is.
+            let names = cudarc::get_lib_name_candidates(self.name());
+            let name = names.into_iter().find(|name| keep_open(Path::new(name)));
+            let path = mapped(self.file()).or(name.map(PathBuf::from));
+            let path = path.unwrap_or_else(|| PathBuf::from(self.file()));
             return Some(Found { path, via: "the loader's path" });
         }
         for (folder, via) in folders() {

@@ -34,7 +34,7 @@ impl Function {
 pub enum KernelSource {
     /// Built in; the target that it was compiled for, such as `sm_90`.
     BuiltIn(String),
-    /// Compiled on this machine.
+    /// All or some compiled on this machine.
     Compiled,
 }
 
@@ -78,34 +78,39 @@ pub(crate) enum Arg {
 }
 
 impl Kernels {
-    /// Loads every kernel for a storage type: from source in `from` when given, else the built-in
-    /// machine code, else, where none runs on this device, from the built-in source.
+    /// Loads every kernel for a storage type: from source where the folder `from` has it, else the
+    /// built-in machine code, else, where none runs on this device, from the built-in source.
     pub(crate) fn load(device: &Device, dtype: DType, from: Option<&Path>) -> Result<Self, Unavailable> {
-        let storage = storage(dtype);
-        let mut kernels = Self { functions: HashMap::new(), storage, source: KernelSource::Compiled };
+        let mut kernels = Self {
+            functions: HashMap::new(),
+            storage: storage(dtype),
+            source: KernelSource::BuiltIn(String::new()),
+        };
+        let mut compiled = false;
         for module in MODULES {
-            if from.is_none() {
-                match kernels.load_built_in(device, module) {
-                    Ok(source) => {
-                        kernels.source = source;
-                        continue;
-                    }
-                    // A card or driver that the built-in code does not suit: perhaps NVRTC is here.
-                    Err(why) => {
-                        kernels.load_compiled(device, module, None).map_err(|also| {
-                            Unavailable::NoKernels {
-                                device: device.info.label(),
-                                message: format!("{why}; compiling them here: {also}"),
-                            }
-                        })?;
-                        kernels.source = KernelSource::Compiled;
-                    }
+            let from = from.filter(|folder| folder.join(format!("{}.cu", module.name)).exists());
+            let built_in = match from {
+                Some(_) => Err(String::new()),
+                None => kernels.load_built_in(device, module),
+            };
+            match built_in {
+                Ok(source) => kernels.source = source,
+                // Wanted from source, or a card or driver that the built-in code does not suit.
+                Err(why) => {
+                    kernels.load_compiled(device, module, from).map_err(|also| Unavailable::NoKernels {
+                        device: device.info.label(),
+                        message: if why.is_empty() {
+                            also
+                        } else {
+                            format!("{why}; compiling them here: {also}")
+                        },
+                    })?;
+                    compiled = true;
                 }
-            } else {
-                kernels
-                    .load_compiled(device, module, from)
-                    .map_err(|message| Unavailable::NoKernels { device: device.info.label(), message })?;
             }
+        }
+        if compiled {
+            kernels.source = KernelSource::Compiled;
         }
         Ok(kernels)
     }

@@ -34,16 +34,7 @@ pub(crate) fn compile(
     Library::Nvrtc.load().ok_or(Error::NoNvrtc)?;
     let source = match from {
         None => module.source(),
-        Some(folder) => {
-            let read = |name: &str| {
-                let path = folder.join(name);
-                fs::read_to_string(&path).map_err(|cause| Error::Read { path, cause })
-            };
-            // A folder with one changed kernel may leave the prelude out.
-            let prelude =
-                if folder.join("prelude.cuh").exists() { read("prelude.cuh")? } else { PRELUDE.to_owned() };
-            format!("{prelude}\n#line 1 \"{0}.cu\"\n{1}", module.name, read(&format!("{}.cu", module.name))?)
-        }
+        Some(folder) => from_folder(module.name, folder)?,
     };
     let options = compile_options(module.built_as(storage), Target::Sm(10 * major + minor));
     let version = version()?;
@@ -58,6 +49,34 @@ pub(crate) fn compile(
         let _ = write_cached(&path, &cubin);
     }
     Ok(cubin)
+}
+
+/// The text of a kernel in a folder: prelude, `NAME.cu`, and what lies beside it as `NAME_*.cuh` (without
+/// the `_fwd` of the name), in name order. A folder may leave the prelude to the built-in one.
+fn from_folder(name: &str, folder: &Path) -> Result<String, Error> {
+    let failed = |path: &Path, cause| Error::Read { path: path.to_owned(), cause };
+    let read = |path: PathBuf| fs::read_to_string(&path).map_err(|cause| failed(&path, cause));
+    let prelude = folder.join("prelude.cuh");
+    let mut text = if prelude.exists() { read(prelude)? } else { PRELUDE.to_owned() };
+    let file = format!("{name}.cu");
+    text += &format!("\n#line 1 \"{file}\"\n");
+    text += &read(folder.join(&file))?;
+    let stem = format!("{}_", name.trim_end_matches("_fwd"));
+    let mut beside: Vec<PathBuf> = fs::read_dir(folder)
+        .map_err(|cause| failed(folder, cause))?
+        .flatten()
+        .map(|entry| entry.path())
+        .filter(|path| {
+            let name = path.file_name().and_then(|name| name.to_str());
+            name.is_some_and(|name| name.starts_with(&stem) && name.ends_with(".cuh"))
+        })
+        .collect();
+    beside.sort();
+    for path in beside {
+        text += "\n";
+        text += &read(path)?;
+    }
+    Ok(text)
 }
 
 fn key(source: &str, options: &[String], version: &str) -> String {
@@ -150,6 +169,19 @@ mod tests {
         assert_eq!(read_cached(&path), None);
         fs::remove_dir_all(&folder).unwrap();
         assert_eq!(read_cached(&path), None);
+    }
+
+    #[test]
+    fn a_folder_of_kernels_is_read_whole() {
+        let folder = env::temp_dir().join(format!("mseq-kernels-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        for (name, text) in [("scan_fwd.cu", "scan"), ("scan_generic.cuh", "any"), ("other.cuh", "other")] {
+            fs::write(folder.join(name), text).unwrap();
+        }
+        let text = from_folder("scan_fwd", &folder).unwrap();
+        assert!(text.starts_with(PRELUDE) && text.ends_with("#line 1 \"scan_fwd.cu\"\nscan\nany"), "{text}");
+        assert!(matches!(from_folder("norm_fwd", &folder), Err(Error::Read { .. })));
+        fs::remove_dir_all(&folder).unwrap();
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! How lanes are cut into the tiles that blocks and warps of the device take side by side.
 
 use mseq_backend::LaneSpan;
+use mseq_kernels::launch::CONV_ROWS;
 use mseq_kernels::{LaneEntry, Tile};
 
 /// Channels times lanes from which a lane needs no cutting: two warps a scheduler of a large card.
@@ -20,10 +21,14 @@ pub(crate) fn tile_len(d_inner: usize, chunk: usize, multiprocessors: usize) -> 
     (rows / TILE_STEP * TILE_STEP).clamp(TILE_STEP, LONGEST)
 }
 
+/// Rows of a tile of the convolution: it needs no state from the tile before, so tiles may be short,
+/// and a long lane does not leave blocks of the short ones beside it empty.
+const CONV_TILE: usize = 4 * CONV_ROWS;
+
 /// The tables of a step.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Tables {
-    /// Tiles, then lanes.
+    /// Tiles of the scan, then lanes, then tiles of the convolution.
     pub(crate) bytes: Vec<u8>,
     /// Tiles of all lanes.
     pub(crate) tiles: usize,
@@ -33,14 +38,21 @@ pub(crate) struct Tables {
     pub(crate) lanes: usize,
     /// Of these, the first that have several tiles.
     pub(crate) parallel_lanes: usize,
-    /// Rows of the longest tile.
-    pub(crate) longest: usize,
+    /// Tiles of the convolution.
+    pub(crate) conv_tiles: usize,
+    /// Rows of the longest of them.
+    pub(crate) conv_longest: usize,
 }
 
 impl Tables {
     /// Where the lanes begin.
     pub(crate) fn lane_offset(&self) -> usize {
         self.tiles * Tile::BYTES
+    }
+
+    /// Where the tiles of the convolution begin.
+    pub(crate) fn conv_offset(&self) -> usize {
+        self.lane_offset() + self.lanes * LaneEntry::BYTES
     }
 }
 
@@ -64,42 +76,57 @@ pub(crate) fn tables(lanes: &[LaneSpan], d_inner: usize, tile: usize) -> Tables 
         parallel_tiles: several.iter().map(|lane| count(lane)).sum(),
         lanes: lanes.len(),
         parallel_lanes: several.len(),
-        longest: 0,
+        conv_tiles: 0,
+        conv_longest: 0,
     };
-    let mut entries = Vec::with_capacity(lanes.len());
-    let mut next = 0;
+    let (mut entries, mut conv, mut next) = (Vec::new(), Vec::new(), 0);
     for (index, lane) in several.into_iter().chain(single).enumerate() {
-        let (tiles, len) = (count(lane), lane.rows.len());
-        let slot = lane.slot.map_or(-1, |slot| slot as i32);
-        let state_in = if lane.fresh { -1 } else { slot };
-        let step = if tiles == 1 { len } else { tile };
-        for i in 0..tiles {
-            let (from, to) = (i * step, len.min((i + 1) * step));
-            let (first, last) = (i == 0, i + 1 == tiles);
-            let entry = Tile {
-                row: (lane.rows.start + from) as i64,
-                len: (to - from) as i32,
-                lane: index as i32,
-                first,
-                last,
-                state_in: if first { state_in } else { -1 },
-                state_out: if last { slot } else { -1 },
-            };
-            entry.write_to(&mut tables.bytes);
-            tables.longest = tables.longest.max(to - from);
-        }
-        entries.push(LaneEntry {
+        let (n_tiles, len) = (count(lane), lane.rows.len());
+        cut(lane, index, if n_tiles == 1 { len } else { tile }, |tile| tile.write_to(&mut tables.bytes));
+        cut(lane, index, CONV_TILE, |tile| {
+            tile.write_to(&mut conv);
+            tables.conv_tiles += 1;
+        });
+        tables.conv_longest = tables.conv_longest.max(len.min(CONV_TILE));
+        let entry = LaneEntry {
             row: lane.rows.start as i64,
             len: len as i64,
             tile: next as i32,
-            tiles: tiles as i32,
-            state_in,
-            state_out: slot,
-        });
-        next += tiles;
+            tiles: n_tiles as i32,
+            state_in: slots(lane).0,
+            state_out: slots(lane).1,
+        };
+        entry.write_to(&mut entries);
+        next += n_tiles;
     }
-    entries.iter().for_each(|entry| entry.write_to(&mut tables.bytes));
+    tables.bytes.append(&mut entries);
+    tables.bytes.append(&mut conv);
     tables
+}
+
+/// The tiles of a lane; one of no rows for a lane of none, so that its state is still written.
+fn cut(lane: &LaneSpan, index: usize, step: usize, mut take: impl FnMut(Tile)) {
+    let len = lane.rows.len();
+    let tiles = len.div_ceil(step.max(1)).max(1);
+    for i in 0..tiles {
+        let (from, to) = (i * step, len.min((i + 1) * step));
+        let (first, last) = (i == 0, i + 1 == tiles);
+        take(Tile {
+            row: (lane.rows.start + from) as i64,
+            len: (to - from) as i32,
+            lane: index as i32,
+            first,
+            last,
+            state_in: if first { slots(lane).0 } else { -1 },
+            state_out: if last { slots(lane).1 } else { -1 },
+        });
+    }
+}
+
+/// The slots that a lane reads and writes, as kernels take them.
+fn slots(lane: &LaneSpan) -> (i32, i32) {
+    let slot = lane.slot.map_or(-1, |slot| slot as i32);
+    (if lane.fresh { -1 } else { slot }, slot)
 }
 
 #[cfg(test)]
@@ -131,7 +158,8 @@ mod tests {
     fn a_long_lane_is_cut_and_a_short_one_is_not() {
         let tables = tables(&lanes(&[10, 700, 0]), 64, 256);
         assert_eq!((tables.tiles, tables.parallel_tiles), (5, 3));
-        assert_eq!((tables.lanes, tables.parallel_lanes, tables.longest), (3, 1, 256));
+        assert_eq!((tables.lanes, tables.parallel_lanes), (3, 1));
+        assert_eq!((tables.conv_tiles, tables.conv_longest), (5, 256));
         assert_eq!(
             read(&tables),
             [
@@ -142,7 +170,8 @@ mod tests {
                 (710, 0, 2, 1, 1)
             ]
         );
-        assert_eq!(tables.bytes.len(), 5 * Tile::BYTES + 3 * LaneEntry::BYTES);
+        assert_eq!(tables.bytes.len(), 10 * Tile::BYTES + 3 * LaneEntry::BYTES);
+        assert_eq!(tables.bytes[tables.conv_offset()..], tables.bytes[..tables.lane_offset()]);
     }
 
     #[test]

@@ -56,19 +56,23 @@ fn off(found: &[f32], truth: &[f64]) -> f64 {
 pub enum Close {
     /// f32 whatever the type: sums in f32 of inputs that are exact.
     Single,
+    /// f32 whatever the type, after a recurrence: a decay that is off in its last bit or two is so at
+    /// every step that the state remembers.
+    Recurrent,
     /// Rounded to the type at its end.
     Stored,
 }
 
 /// Largest norm-wise error of one op.
 ///
-/// A last bit is 2^-24 of a value in f32, 2^-11 in f16 and 2^-8 in bf16, of which rounding takes a
-/// third on average (norm-wise); the rest is room for sums and elementary functions in f32.
+/// Rounding to a type moves a value by up to 2^-11 of itself in f16 and 2^-8 in bf16. That is also the
+/// limit of a norm, since in a small output one value may have nearly all of it.
 pub fn tolerance(dtype: DType, close: Close) -> f64 {
     match (dtype, close) {
+        (_, Close::Recurrent) => 1e-5,
         (DType::F32, _) | (_, Close::Single) => 3e-6,
-        (DType::F16, Close::Stored) => 3e-4,
-        (DType::Bf16, Close::Stored) => 2.4e-3,
+        (DType::F16, Close::Stored) => 5e-4,
+        (DType::Bf16, Close::Stored) => 4e-3,
     }
 }
 

@@ -25,6 +25,9 @@ pub const VOCAB: usize = 8;
 /// `config.json` and `model.safetensors` of a model on the scale of a trained one, as
 /// `data/golden/bench_model.py` draws it. With `scan` false, C is zero: the same model with nothing of
 /// its scan, to tell how much of the output that is.
+///
+/// Values are bf16 ones, as those of most checkpoints are: narrow arithmetic is then measured by
+/// itself, without the rounding of weights.
 pub fn random_model(shape: ModelShape, seed: u64, scan: bool) -> Vec<(&'static str, Vec<u8>)> {
     let ModelShape { d_model, n_layer, expand, d_state, d_conv } = shape;
     let (inner, rank) = (expand * d_model, d_model.div_ceil(16));
@@ -88,6 +91,12 @@ pub fn random_model(shape: ModelShape, seed: u64, scan: bool) -> Vec<(&'static s
     vec![("config.json", config.to_string().into_bytes()), ("model.safetensors", safetensors(&tensors))]
 }
 
+/// The nearest f32 whose lower half is zero.
+fn bf16(v: f64) -> f32 {
+    let bits = (v as f32).to_bits();
+    f32::from_bits((bits + 0x7fff + (bits >> 16 & 1)) & 0xffff_0000)
+}
+
 /// The safetensors format: the header's length, the header as JSON, the numbers.
 fn safetensors(tensors: &[(String, Vec<usize>, Vec<f64>)]) -> Vec<u8> {
     let mut header = serde_json::Map::new();
@@ -95,7 +104,7 @@ fn safetensors(tensors: &[(String, Vec<usize>, Vec<f64>)]) -> Vec<u8> {
     let mut data: Vec<u8> = Vec::new();
     for (name, shape, values) in tensors {
         let from = data.len();
-        data.extend(values.iter().flat_map(|v| (*v as f32).to_le_bytes()));
+        data.extend(values.iter().flat_map(|v| bf16(*v).to_le_bytes()));
         let entry = json!({"dtype": "F32", "shape": shape, "data_offsets": [from, data.len()]});
         header.insert(format!("backbone.{name}"), entry);
     }
@@ -106,4 +115,30 @@ fn safetensors(tensors: &[(String, Vec<usize>, Vec<f64>)]) -> Vec<u8> {
     bytes.extend(header.as_bytes());
     bytes.extend(data);
     bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_rounded_to_the_nearest() {
+        assert_eq!(bf16(1.0), 1.0);
+        assert_eq!(bf16(1.0 + 1.0 / 256.0), 1.0);
+        assert_eq!(bf16(1.0 + 3.0 / 256.0), 1.0 + 4.0 / 256.0);
+        assert_eq!(bf16(-0.1).to_bits() & 0xffff, 0);
+    }
+
+    #[test]
+    fn a_model_is_as_long_as_its_header_says() {
+        let shape = ModelShape { d_model: 8, n_layer: 2, expand: 2, d_state: 3, d_conv: 4 };
+        let files = random_model(shape, 1, true);
+        let bytes = &files[1].1;
+        let (length, rest) = bytes.split_at(8);
+        let (header, data) = rest.split_at(u64::from_le_bytes(length.try_into().unwrap()) as usize);
+        let header: Value = serde_json::from_slice(header).unwrap();
+        let end = |tensor: &Value| tensor["data_offsets"][1].as_u64().unwrap_or(0);
+        assert_eq!(header.as_object().unwrap().values().map(end).max().unwrap(), data.len() as u64);
+        assert!(data.as_chunks::<4>().0.iter().all(|b| f32::from_le_bytes(*b).is_finite()));
+    }
 }

@@ -10,6 +10,8 @@ mod not_built;
 mod reading;
 mod run;
 
+use std::path::PathBuf;
+
 use clap::{Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use mseq_core::DeviceSpec;
@@ -66,6 +68,10 @@ pub(crate) enum Command {
         /// What to verify: auto, cpu or cuda:I
         #[arg(long, default_value = "auto", requires = "verify")]
         device: DeviceSpec,
+
+        /// A folder of CUDA sources to compile (with NVRTC) and verify in place of the built-in kernels
+        #[arg(long, value_name = "DIR", requires = "verify")]
+        kernels_from: Option<PathBuf>,
     },
     /// Completion script of a shell, on standard output
     Completions {

@@ -37,7 +37,8 @@ pub(crate) fn run(cli: Cli, line: &[OsString]) -> Result<(), Failure> {
             }
         }
         Command::Models(command) => models::run(command),
-        Command::Doctor { verify, device } => doctor::run(verify, &device),
+        Command::Doctor { verify: true, device, kernels_from } => verify::run(&device, kernels_from),
+        Command::Doctor { verify: false, .. } => doctor::run(),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "mamba-seq", &mut script);

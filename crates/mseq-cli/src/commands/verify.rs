@@ -2,6 +2,7 @@
 //! CPU engine.
 
 use std::fmt::Write;
+use std::path::PathBuf;
 
 use mseq_backend::{Backend, LaneSpan};
 use mseq_core::{DType, DeviceSpec};
@@ -87,7 +88,10 @@ impl Report {
 }
 
 /// Verifies the CPU, or a CUDA device in each arithmetic that it has.
-pub(super) fn run(device: &DeviceSpec) -> Result<(), Failure> {
+pub(super) fn run(device: &DeviceSpec, kernels_from: Option<PathBuf>) -> Result<(), Failure> {
+    if let Some(folder) = kernels_from.as_deref().filter(|folder| !folder.is_dir()) {
+        return Err(Failure::Run(format!("{}: no such folder", folder.display())));
+    }
     let place = mseq_engine::choose(device, None)?;
     let cpu = CpuBackend::new(0).map_err(|e| Failure::Run(e.to_string()))?;
     let mut report = Report::default();
@@ -105,8 +109,13 @@ pub(super) fn run(device: &DeviceSpec) -> Result<(), Failure> {
             let types = DType::ALL.into_iter().filter(|&d| d != DType::Bf16 || info.capability >= (8, 0));
             for dtype in types {
                 let name = format!("cuda:{}", info.index);
-                let config =
-                    CudaConfig { index: info.index, dtype, d_inner: 128, chunk: 4096, kernels_from: None };
+                let config = CudaConfig {
+                    index: info.index,
+                    dtype,
+                    d_inner: 128,
+                    chunk: 4096,
+                    kernels_from: kernels_from.clone(),
+                };
                 let backend = match CudaBackend::new(&config) {
                     Ok(backend) => backend,
                     Err(e) => {
@@ -158,26 +167,38 @@ struct Model {
 }
 
 impl Model {
+    /// The random ones, then the built-in ones.
     fn all(cpu: &CpuBackend) -> Result<Vec<Self>, Failure> {
-        MODELS.into_iter().map(|(shape, tokens)| Self::new(cpu, shape, tokens)).collect()
+        let random = MODELS.into_iter().map(|(shape, tokens)| Self::random(cpu, shape, tokens));
+        let built_in = mseq_data::builtins().iter().map(|model| {
+            let checkpoint = Checkpoint::open(super::model_files(model.name)?)?;
+            Self::new(cpu, model.name.to_owned(), checkpoint, 5000)
+        });
+        random.chain(built_in).collect()
     }
 
-    fn new(cpu: &CpuBackend, shape: ModelShape, tokens: usize) -> Result<Self, Failure> {
-        let mut random = Random::new(tokens as u64);
-        let ids: Vec<u32> = (0..tokens).map(|_| random.between(0, VOCAB - 1) as u32).collect();
-        let checkpoint = checkpoint(shape, true)?;
-        let all = 0..tokens;
-        let whole = std::slice::from_ref(&all);
-        let (hidden, state) = forward(cpu, &checkpoint, &ids, whole)?;
-        let (without, _) = forward(cpu, &self::checkpoint(shape, false)?, &ids, whole)?;
-        let share = Check::new("", &without, &wide(&hidden), SHARE).error;
+    fn random(cpu: &CpuBackend, shape: ModelShape, tokens: usize) -> Result<Self, Failure> {
+        let ModelShape { d_model, n_layer, .. } = shape;
+        let mut model = Self::new(cpu, String::new(), checkpoint(shape, true)?, tokens)?;
+        let whole = std::slice::from_ref(&(0..tokens)).to_vec();
+        let (without, _) = forward(cpu, &checkpoint(shape, false)?, &model.ids, &whole)?;
+        let share = Check::new("", &without, &wide(&model.hidden), SHARE).error;
         if share < SHARE {
             return Err(Failure::Run(format!(
                 "internal: the scan is only {share:.2} of a test model's output"
             )));
         }
-        let ModelShape { d_model, n_layer, .. } = shape;
-        let name = format!("model {d_model} x {n_layer}, scan {share:.2}");
+        model.name = format!("model {d_model} x {n_layer}, scan {share:.2}");
+        Ok(model)
+    }
+
+    fn new(cpu: &CpuBackend, name: String, checkpoint: Checkpoint, tokens: usize) -> Result<Self, Failure> {
+        let mut random = Random::new(tokens as u64);
+        // Four letters and the unknown one: every DNA model has rows for them.
+        let letters = VOCAB.min(checkpoint.shape.vocab).min(5);
+        let ids: Vec<u32> = (0..tokens).map(|_| random.between(0, letters - 1) as u32).collect();
+        let whole = std::slice::from_ref(&(0..tokens)).to_vec();
+        let (hidden, state) = forward(cpu, &checkpoint, &ids, &whole)?;
         Ok(Self { name, checkpoint, ids, hidden, state })
     }
 
@@ -253,8 +274,8 @@ mod tests {
     #[test]
     fn models_hang_on_their_scan_and_a_fault_is_reported() {
         let cpu = CpuBackend::new(2).unwrap();
-        // `new` refuses a model that does not.
-        let model = Model::new(&cpu, MODELS[2].0, 700).unwrap();
+        // `random` refuses a model that does not.
+        let model = Model::random(&cpu, MODELS[2].0, 700).unwrap();
         let steps = [0..1, 1..300, 300..700];
         let (hidden, state) = forward(&cpu, &model.checkpoint, &model.ids, &steps).unwrap();
         assert!(hidden == model.hidden && state == model.state);

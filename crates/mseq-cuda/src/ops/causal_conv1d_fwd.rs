@@ -18,19 +18,19 @@ pub(crate) fn causal_conv1d_fwd(backend: &CudaBackend, op: CausalConv1dFwd<'_, C
     let mut scratch = backend.scratch()?;
     let tables = scratch.tables.get(device, lanes, d_inner, backend.tile)?;
     let (state, stride) = (conv_state.arg(), Arg::I32(x.stride));
-    let pieces = launch::conv_pieces(tables.longest);
+    let pieces = launch::conv_pieces(tables.conv_longest);
     kernels.launch(
         device,
         "causal_conv1d_fwd",
-        launch::causal_conv1d_fwd(tables.tiles, pieces, d_inner),
+        launch::causal_conv1d_fwd(tables.conv_tiles, pieces, d_inner),
         &[
             arg(&x),
             weight.arg(),
             bias.map_or(Arg::Null, |bias| bias.arg()),
             state,
             out.arg(),
-            Arg::Ptr(Elem::Tile, tables.tile_table),
-            Arg::I32(tables.tiles),
+            Arg::Ptr(Elem::Tile, tables.conv_table),
+            Arg::I32(tables.conv_tiles),
             Arg::I32(pieces),
             Arg::I32(d_inner),
             stride,

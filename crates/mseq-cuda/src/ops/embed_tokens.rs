@@ -3,6 +3,7 @@ use mseq_backend::ops::EmbedTokens;
 use mseq_kernels::{Elem, launch};
 
 use crate::CudaBackend;
+use crate::device::bytes_of;
 use crate::module::Arg;
 
 /// Ids go through page-locked memory, so that the next step's may be sent while this one computes.
@@ -11,8 +12,7 @@ pub(crate) fn embed_tokens(backend: &CudaBackend, op: EmbedTokens<'_, CudaBacken
     if rows == 0 {
         return Ok(());
     }
-    let bytes: Vec<u8> = op.ids.iter().flat_map(|id| id.to_le_bytes()).collect();
-    let ids = backend.scratch()?.ids.send(&backend.device, &bytes)?;
+    let ids = backend.scratch()?.ids.send(&backend.device, bytes_of(op.ids))?;
     backend.kernels.launch(
         &backend.device,
         "embed_tokens",

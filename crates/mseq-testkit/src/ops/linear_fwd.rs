@@ -50,7 +50,7 @@ pub fn linear_fwd<B: Backend>(backend: &B, seed: u64) -> Result<Vec<Check>> {
             let run = || -> Result<(Vec<f32>, Vec<f64>)> {
                 let (mut y, was) = match close {
                     Close::Stored => stored(backend, &start)?,
-                    Close::Single => single(backend, &start)?,
+                    Close::Single | Close::Recurrent => single(backend, &start)?,
                 };
                 backend.linear_fwd(LinearFwd {
                     rows,

@@ -38,7 +38,7 @@ pub fn norm_fwd<B: Backend>(backend: &B, seed: u64) -> Result<Vec<Check>> {
             for (is_layer, truth) in [(false, &rms), (true, &layer)] {
                 let mut out = match close {
                     Close::Stored => backend.activations(rows * width)?,
-                    Close::Single => backend.zeros(rows * width)?,
+                    Close::Single | Close::Recurrent => backend.zeros(rows * width)?,
                 };
                 poison(backend, &mut out)?;
                 let norm = if is_layer {

@@ -1,0 +1,103 @@
+//! What only a device can show: its errors, its memory, and steps whose offsets pass 2^31. Skipped
+//! aloud without one; with `MSEQ_REQUIRE_CUDA=1` a missing one is an error.
+
+use mseq_backend::ops::LinearFwd;
+use mseq_backend::{Backend, Error, LaneSpan, Rows, RowsMut};
+use mseq_core::DType;
+use mseq_cuda::{CudaBackend, CudaConfig};
+use mseq_model::arch::Mamba;
+use mseq_model::{Checkpoint, ModelFiles};
+use mseq_testkit::Random;
+use mseq_testkit::model::{ModelShape, VOCAB, random_model};
+
+fn open(dtype: DType, d_inner: usize, chunk: usize) -> Option<CudaBackend> {
+    let config = CudaConfig { index: 0, dtype, d_inner, chunk, kernels_from: None };
+    match CudaBackend::new(&config) {
+        Ok(backend) => Some(backend),
+        Err(why) => {
+            assert!(std::env::var("MSEQ_REQUIRE_CUDA").is_err(), "{why}");
+            mseq_testkit::aloud(&format!("skipped, no CUDA device: {why}"));
+            None
+        }
+    }
+}
+
+#[test]
+fn no_room_is_an_error_of_its_own() {
+    let Some(backend) = open(DType::F32, 64, 256) else { return };
+    let Err(error) = backend.zeros(1 << 42) else { panic!("16 TiB were there") };
+    assert!(matches!(error, Error::OutOfMemory { bytes, .. } if bytes == 4 << 42), "{error}");
+    assert!(error.to_string().contains("--chunk"));
+    // The device goes on.
+    let buf = backend.upload(&[1.0, 2.0]).unwrap();
+    assert_eq!(backend.download(&buf, 0..2).unwrap(), [1.0, 2.0]);
+}
+
+#[test]
+fn dropped_buffers_leave_their_memory() {
+    let Some(backend) = open(DType::F32, 64, 256) else { return };
+    // Other tests use the device at the same time: far more in all than it has.
+    for _ in 0..40 {
+        let (_, total) = backend.memory().unwrap();
+        drop(backend.zeros(total / 4 / 10).unwrap());
+    }
+}
+
+#[test]
+fn a_buffer_of_another_type_is_refused() {
+    let Some(backend) = open(DType::F16, 64, 256) else { return };
+    let (x, mut y) = (backend.zeros(4).unwrap(), backend.zeros(4).unwrap());
+    let weight = backend.linear(&[1.0; 4], 2, 2).unwrap();
+    let op = LinearFwd {
+        rows: 2,
+        in_features: 2,
+        out_features: 2,
+        x: Rows::whole(&x, 2),
+        weight: &weight,
+        bias: None,
+        accumulate: false,
+        y: RowsMut { buf: &mut y, stride: 2 },
+    };
+    let error = backend.linear_fwd(op).unwrap_err();
+    assert!(matches!(error, Error::Type { what: "x", found: DType::F32, .. }), "{error}");
+    assert!(backend.linear(&[1e6; 4], 2, 2).is_err(), "a weight beyond f16");
+}
+
+/// One step of 1.1 million rows, whose x and z have 4.5 thousand million values, and shorter steps
+/// with the state carried between them.
+#[test]
+fn offsets_pass_two_to_the_31() {
+    const ROWS: usize = 1_100_000;
+    const STEP: usize = 1 << 18;
+    let shape = ModelShape { d_model: 1024, n_layer: 1, expand: 2, d_state: 16, d_conv: 4 };
+    let Some(backend) = open(DType::Bf16, 2048, STEP) else { return };
+    let need = 45_000usize * ROWS;
+    if backend.memory().unwrap().0 < need {
+        return mseq_testkit::aloud("skipped: offsets beyond 2^31 need a device with 64 GB");
+    }
+    let files: Vec<(&'static str, &'static [u8])> = random_model(shape, 1, true)
+        .into_iter()
+        .map(|(name, bytes)| (name, &*Box::leak(bytes.into_boxed_slice())))
+        .collect();
+    let files = ModelFiles::Builtin { name: "random", files: Box::leak(files.into_boxed_slice()) };
+    let model = Mamba::load(&backend, &Checkpoint::open(files).unwrap()).unwrap();
+    let mut random = Random::new(5);
+    let ids: Vec<u32> = (0..ROWS).map(|_| random.between(0, VOCAB - 1) as u32).collect();
+    let last_rows = |step: usize| {
+        let mut state = model.state(&backend, 1).unwrap();
+        let mut workspace = model.workspace(&backend, step).unwrap();
+        let (mut from, mut last) = (0, Vec::new());
+        for ids in ids.chunks(step) {
+            let lanes = [LaneSpan { rows: 0..ids.len(), fresh: from == 0, slot: Some(0) }];
+            let out = model.forward(&backend, ids, &lanes, (1, true), &mut state, &mut workspace).unwrap();
+            last = backend.download(out, (ids.len() - 1000) * 1024..ids.len() * 1024).unwrap();
+            from += ids.len();
+        }
+        last
+    };
+    let (whole, parts) = (last_rows(ROWS), last_rows(STEP));
+    let norm = |v: &mut dyn Iterator<Item = f64>| v.map(|x| x * x).sum::<f64>().sqrt();
+    let off = norm(&mut whole.iter().zip(&parts).map(|(a, b)| f64::from(a - b)));
+    let error = off / norm(&mut parts.iter().map(|&v| f64::from(v)));
+    assert!(error < 2e-3, "{error}");
+}
