@@ -95,6 +95,14 @@ pub fn pool(parts: usize, width: usize) -> Launch {
     launch(parts, width.div_ceil(128), 128)
 }
 
+/// Powers of two that a thread of `exp2_rate` computes a step.
+pub const EXP2_CHAINS: usize = 8;
+
+/// `exp2_rate`: every multiprocessor full.
+pub fn exp2_rate(multiprocessors: usize) -> Launch {
+    launch(multiprocessors.max(1) * 8, 1, 256)
+}
+
 /// Whether `scan_tile_ends` and `scan_apply` can take this shape; the `_generic` ones take any.
 ///
 /// They also ask for rows of u, dt and z at multiples of 16 bytes; B and C may lie anywhere.

@@ -431,6 +431,9 @@ const POOL: &[Entry] = &[
     },
 ];
 
+const RATES: &[Entry] =
+    &[Entry { name: "exp2_rate", params: &[p("out", Out(F32)), p("steps", I32), p("threads", I32)] }];
+
 /// Stands in front of every source.
 pub const PRELUDE: &str = include_str!("../cuda/prelude.cuh");
 
@@ -468,6 +471,7 @@ pub const MODULES: &[Module] = &[
     },
     Module { name: "linear_fwd", text: include_str!("../cuda/linear_fwd.cu"), stored: true, entries: LINEAR },
     Module { name: "pool_fwd", text: include_str!("../cuda/pool_fwd.cu"), stored: false, entries: POOL },
+    Module { name: "rates", text: include_str!("../cuda/rates.cu"), stored: false, entries: RATES },
 ];
 
 /// The module of this name.

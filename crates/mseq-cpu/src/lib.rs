@@ -11,6 +11,7 @@ mod backend;
 mod buffer;
 pub mod math;
 mod ops;
+mod rates;
 
 pub use backend::CpuBackend;
 pub use buffer::{CpuBuffer, CpuLinear, CpuSums};

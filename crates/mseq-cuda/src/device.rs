@@ -170,6 +170,17 @@ impl Device {
         self.synchronize("download")
     }
 
+    /// Copies the first `bytes` of one memory to another, in the order of launches.
+    #[expect(unsafe_code, reason = "device memory")]
+    pub(crate) fn copy(&self, from: &Memory, to: &Memory, bytes: usize) -> Result<()> {
+        from.holds("copy", 0, bytes)?;
+        to.holds("copy", 0, bytes)?;
+        self.bind()?;
+        // SAFETY: both hold the bytes (checked), and are freed only after a wait.
+        unsafe { result::memcpy_dtod_async(to.ptr, from.ptr, bytes, self.raw_stream()) }
+            .map_err(|e| self.error("copy", e))
+    }
+
     /// Counts a launch, and fails where a test wants it to.
     pub(crate) fn count_launch(&self, op: &str) -> Result<()> {
         let number = self.launches.fetch_add(1, Ordering::Relaxed);

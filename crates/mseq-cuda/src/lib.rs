@@ -27,6 +27,7 @@ mod module;
 mod nvrtc;
 mod ops;
 mod probe;
+mod rates;
 mod staging;
 mod tiles;
 

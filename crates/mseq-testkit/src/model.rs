@@ -33,13 +33,13 @@ pub fn random_model(shape: ModelShape, seed: u64, scan: bool) -> Vec<(&'static s
     let (inner, rank) = (expand * d_model, d_model.div_ceil(16));
     let (d, i, n) = (d_model as f64, inner as f64, d_state as f64);
     let mut random = Random::new(seed);
-    let mut tensors: Vec<(String, Vec<usize>, Vec<f64>)> = Vec::new();
-    let mut normal = |std: f64, len: usize| -> Vec<f64> { (0..len).map(|_| std * random.normal()).collect() };
+    let mut tensors = Tensors::default();
+    let mut normal = |std: f64, len: usize| -> Vec<f64> { random.normals(std, len) };
     let exp = |v: Vec<f64>| -> Vec<f64> { v.into_iter().map(f64::exp).collect() };
-    tensors.push(("embeddings.weight".into(), vec![VOCAB, d_model], normal(0.3, VOCAB * d_model)));
+    tensors.add("embeddings.weight", &[VOCAB, d_model], normal(0.3, VOCAB * d_model));
     for layer in 0..n_layer {
         let mut add = |name: &str, shape: &[usize], values: Vec<f64>| {
-            tensors.push((format!("layers.{layer}.{name}"), shape.to_vec(), values));
+            tensors.add(&format!("layers.{layer}.{name}"), shape, values);
         };
         add("norm.weight", &[d_model], exp(normal(0.3, d_model)));
         add("mixer.in_proj.weight", &[2 * inner, d_model], normal(0.8 / d.sqrt(), 2 * inner * d_model));
@@ -64,7 +64,7 @@ pub fn random_model(shape: ModelShape, seed: u64, scan: bool) -> Vec<(&'static s
         add("mixer.D", &[inner], normal(0.5, inner));
         add("mixer.out_proj.weight", &[d_model, inner], normal(1.3 / i.sqrt(), d_model * inner));
     }
-    tensors.push(("norm_f.weight".into(), vec![d_model], exp(normal(0.3, d_model))));
+    tensors.add("norm_f.weight", &[d_model], exp(normal(0.3, d_model)));
     let config = json!({
         "model_type": "mamba",
         "hidden_size": d_model,
@@ -88,7 +88,7 @@ pub fn random_model(shape: ModelShape, seed: u64, scan: bool) -> Vec<(&'static s
             "complement": {"A": "T", "C": "G", "G": "C", "T": "A"},
         },
     });
-    vec![("config.json", config.to_string().into_bytes()), ("model.safetensors", safetensors(&tensors))]
+    vec![("config.json", config.to_string().into_bytes()), ("model.safetensors", tensors.into_bytes())]
 }
 
 /// The nearest f32 whose lower half is zero.
@@ -97,24 +97,32 @@ fn bf16(v: f64) -> f32 {
     f32::from_bits((bits + 0x7fff + (bits >> 16 & 1)) & 0xffff_0000)
 }
 
-/// The safetensors format: the header's length, the header as JSON, the numbers.
-fn safetensors(tensors: &[(String, Vec<usize>, Vec<f64>)]) -> Vec<u8> {
-    let mut header = serde_json::Map::new();
-    header.insert("__metadata__".to_owned(), json!({"format": "pt"}));
-    let mut data: Vec<u8> = Vec::new();
-    for (name, shape, values) in tensors {
-        let from = data.len();
-        data.extend(values.iter().flat_map(|v| bf16(*v).to_le_bytes()));
-        let entry = json!({"dtype": "F32", "shape": shape, "data_offsets": [from, data.len()]});
-        header.insert(format!("backbone.{name}"), entry);
+/// A file in the safetensors format: the header's length, the header as JSON, the numbers.
+#[derive(Default)]
+struct Tensors {
+    header: serde_json::Map<String, Value>,
+    data: Vec<u8>,
+}
+
+impl Tensors {
+    fn add(&mut self, name: &str, shape: &[usize], values: Vec<f64>) {
+        let from = self.data.len();
+        self.data.extend(values.iter().flat_map(|v| bf16(*v).to_le_bytes()));
+        let entry = json!({"dtype": "F32", "shape": shape, "data_offsets": [from, self.data.len()]});
+        self.header.insert(format!("backbone.{name}"), entry);
     }
-    let mut header = Value::Object(header).to_string();
-    // The numbers begin at a multiple of eight.
-    header.push_str(&" ".repeat(header.len().next_multiple_of(8) - header.len()));
-    let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
-    bytes.extend(header.as_bytes());
-    bytes.extend(data);
-    bytes
+
+    fn into_bytes(mut self) -> Vec<u8> {
+        self.header.insert("__metadata__".to_owned(), json!({"format": "pt"}));
+        let mut header = Value::Object(self.header).to_string();
+        // The numbers begin at a multiple of eight.
+        header.push_str(&" ".repeat(header.len().next_multiple_of(8) - header.len()));
+        let mut bytes = Vec::with_capacity(8 + header.len() + self.data.len());
+        bytes.extend((header.len() as u64).to_le_bytes());
+        bytes.extend(header.as_bytes());
+        bytes.append(&mut self.data);
+        bytes
+    }
 }
 
 #[cfg(test)]

@@ -4,15 +4,23 @@ use mseq_backend::{Backend, LaneSpan, Result};
 #[derive(Debug, Clone)]
 pub struct Random(u64);
 
+/// What the state grows by with each value: so the value at any place can be had at once.
+const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
+
 impl Random {
     /// A stream of its own for each seed.
     pub fn new(seed: u64) -> Self {
         Self(seed.wrapping_mul(0x2545_f491_4f6c_dd1d))
     }
 
+    /// Passes over the next `draws` values of [`Random::bits`].
+    pub fn skip(&mut self, draws: usize) {
+        self.0 = self.0.wrapping_add((draws as u64).wrapping_mul(STEP));
+    }
+
     /// Any 64 bits.
     pub fn bits(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        self.0 = self.0.wrapping_add(STEP);
         let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         z ^ (z >> 31)
@@ -32,6 +40,27 @@ impl Random {
     pub fn normal(&mut self) -> f64 {
         let radius = (-2.0 * (1.0 - self.uniform()).ln()).sqrt();
         radius * (std::f64::consts::TAU * self.uniform()).cos()
+    }
+
+    /// `len` standard normals times `std`: those of [`Random::normal`], on all cores where they are many.
+    pub fn normals(&mut self, std: f64, len: usize) -> Vec<f64> {
+        /// Values that are worth a thread.
+        const MANY: usize = 1 << 16;
+        let threads = std::thread::available_parallelism().map_or(1, usize::from).min(len / MANY).max(1);
+        let mut values = vec![0f64; len];
+        std::thread::scope(|scope| {
+            for piece in values.chunks_mut(len.div_ceil(threads).max(1)) {
+                let mut random = self.clone();
+                self.skip(2 * piece.len());
+                let mut fill = move || piece.iter_mut().for_each(|v| *v = std * random.normal());
+                if threads == 1 {
+                    fill();
+                } else {
+                    scope.spawn(fill);
+                }
+            }
+        });
+        values
     }
 
     /// `len` values in `low..high`.
@@ -95,4 +124,19 @@ pub(crate) fn whole<B: Backend>(backend: &B, buf: &B::Buffer) -> Result<Vec<f32>
 /// As `weight` of a linear holds values of this backend's type.
 pub(crate) fn rounded<B: Backend>(backend: &B, values: &[f32]) -> Result<Vec<f64>> {
     Ok(stored(backend, values)?.1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_normals_are_those_of_one_after_the_other() {
+        let (mut one, mut many) = (Random::new(5), Random::new(5));
+        for len in [0, 1, 7, 200_001] {
+            let want: Vec<f64> = (0..len).map(|_| 0.5 * one.normal()).collect();
+            assert_eq!(many.normals(0.5, len), want);
+        }
+        assert_eq!(one.bits(), many.bits());
+    }
 }

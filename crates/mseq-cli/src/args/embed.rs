@@ -200,7 +200,7 @@ enum ListTypeArg {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum DTypeArg {
+pub(super) enum DTypeArg {
     F32,
     Bf16,
     F16,
