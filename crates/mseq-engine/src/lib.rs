@@ -20,7 +20,7 @@ mod windows;
 
 pub use engine::{Engine, RecordSummary, Step};
 pub use error::{Error, Result};
-pub use open::{Opened, Place, choose, default_chunk, open};
+pub use open::{Opened, Place, choose, choose_all, default_chunk, open};
 pub use packer::{BatchOutput, ChunkBatch, Context, EngineConfig, Packer};
 pub use position::Position;
 pub use runner::{ModelRunner, Runner, Snapshot};

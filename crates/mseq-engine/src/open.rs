@@ -68,6 +68,23 @@ pub fn choose(device: &DeviceSpec, dtype: Option<DType>) -> Result<Place> {
     }
 }
 
+/// Makes a choice of any number of devices definite, each as [`choose`] does. A device that is named
+/// twice runs two engines.
+///
+/// # Errors
+/// As for [`choose`].
+pub fn choose_all(device: &DeviceSpec, dtype: Option<DType>) -> Result<Vec<Place>> {
+    let indices = match device {
+        DeviceSpec::Cuda(indices) if indices.len() > 1 => indices.clone(),
+        DeviceSpec::CudaAll => match mseq_cuda::probe() {
+            Ok(driver) => driver.devices.iter().map(|info| info.index).collect(),
+            Err(why) => return Err(Error::NoCuda { asked: device.to_string(), why }),
+        },
+        _ => return Ok(vec![choose(device, dtype)?]),
+    };
+    indices.into_iter().map(|index| choose(&DeviceSpec::Cuda(vec![index]), dtype)).collect()
+}
+
 fn on_cpu(dtype: Option<DType>, why: Option<String>) -> Result<Place> {
     match dtype {
         None | Some(DType::F32) => Ok(Place { cuda: None, dtype: DType::F32, note: why }),

@@ -98,7 +98,7 @@ impl EngineConfig {
         let end = pos + room as u64;
         let inside = self.context.map_or(end, |context| context.inside(end));
         let over = (inside % self.grid.max(1) as u64) as usize;
-        if over < room { room - over } else { 0 }
+        room.saturating_sub(over)
     }
 
     /// Window sums that a job keeps open at once.

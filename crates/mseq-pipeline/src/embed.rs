@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use mseq_core::{Item, RowBlock};
 use mseq_engine::{Engine, EngineConfig, Runner};
-use mseq_sink::{Arrange, KeptRows, Report, RowLayout, Saved};
+use mseq_sink::{Arrange, KeptRows, Report, RowLayout, RowLog, Saved};
 use tokio::runtime::{Builder, Handle};
 use tokio::task::JoinHandle;
 
@@ -59,6 +59,9 @@ enum Message {
     Save(Box<Checkpoint>),
 }
 
+/// What the sink made, and the log when that stays.
+type Written = (Report, Option<Box<RowLog>>);
+
 /// A checkpoint this often, unless writing one takes more than a fiftieth of it.
 const EVERY: Duration = Duration::from_millis(900);
 /// How long a stopped job may take to save.
@@ -73,6 +76,8 @@ struct Shared {
     counters: Arc<Counters>,
     /// Milliseconds that the last checkpoint took to write.
     save_ms: Arc<AtomicU64>,
+    /// Save at the end too: the log stays.
+    save_at_end: bool,
     /// The log that an early end left behind.
     saved: Arc<Mutex<Option<std::path::PathBuf>>>,
 }
@@ -103,9 +108,18 @@ impl Drop for StopOnPanic<'_> {
 /// # Errors
 /// The error of the stage that failed; the output is then untouched.
 pub fn embed(job: EmbedJob, counters: &Arc<Counters>) -> Result<Summary> {
+    embed_part(job, counters, Stop::new()).map(|(summary, _)| summary)
+}
+
+/// Runs a job that `stop` ends early, and gives back its log when that stays.
+pub(crate) fn embed_part(
+    job: EmbedJob,
+    counters: &Arc<Counters>,
+    stop: Stop,
+) -> Result<(Summary, Option<Box<RowLog>>)> {
     let internal = |e: std::io::Error| Error::Internal(format!("cannot start threads: {e}"));
     let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().map_err(internal)?;
-    let summary = runtime.block_on(stages(job, Arc::clone(counters)));
+    let summary = runtime.block_on(stages(job, Arc::clone(counters), stop));
     // A source that waits for standard input can't be interrupted: leave it to the exit.
     runtime.shutdown_background();
     summary
@@ -118,7 +132,7 @@ pub fn has_checkpoint(output: &std::path::Path) -> bool {
 
 /// The checkpoint to go on from, if that is asked for and there is one.
 fn earlier(job: &EmbedJob) -> Result<Option<Checkpoint>> {
-    let Output::Parquet(path) = &job.output else { return Ok(None) };
+    let Some(path) = job.output.path() else { return Ok(None) };
     if !job.resume {
         return Ok(None);
     }
@@ -127,7 +141,11 @@ fn earlier(job: &EmbedJob) -> Result<Option<Checkpoint>> {
     Ok(Some(checkpoint))
 }
 
-async fn stages(job: EmbedJob, counters: Arc<Counters>) -> Result<Summary> {
+async fn stages(
+    job: EmbedJob,
+    counters: Arc<Counters>,
+    stop: Stop,
+) -> Result<(Summary, Option<Box<RowLog>>)> {
     let start = Instant::now();
     let earlier = earlier(&job)?;
     let EmbedJob { mut source, first, runner, engine, output, .. } = job;
@@ -149,10 +167,11 @@ async fn stages(job: EmbedJob, counters: Arc<Counters>) -> Result<Summary> {
     let (items_in, items_out) = queue::<Feed>(queue_bytes, &handle);
     let (rows_in, rows_out) = queue::<Message>(queue_bytes, &handle);
     let shared = Shared {
-        stop: Stop::new(),
+        stop,
         signalled: Stop::new(),
         counters,
         save_ms: Arc::default(),
+        save_at_end: matches!(output, Output::Log(_)),
         saved: Arc::default(),
     };
     let for_reading = shared.clone();
@@ -166,17 +185,17 @@ async fn stages(job: EmbedJob, counters: Arc<Counters>) -> Result<Summary> {
     tokio::pin!(joined);
     tokio::select! {
         result = &mut joined => {
-            let (tally, report) = result?;
-            Ok(Summary { tally, resumed_from, report, elapsed: start.elapsed() })
+            let (tally, (report, log)) = result?;
+            Ok((Summary { tally, resumed_from, report, elapsed: start.elapsed() }, log))
         }
         signal = signal() => {
             shared.signalled.set();
             shared.stop.set();
             // The source may hang in a read for good; a step may take longer than we have, and
             // then the last checkpoint counts.
-            if let Ok(Ok((tally, report))) = tokio::time::timeout(GRACE, joined).await {
+            if let Ok(Ok((tally, (report, log)))) = tokio::time::timeout(GRACE, joined).await {
                 // It was making the output when the signal came, and is done.
-                return Ok(Summary { tally, resumed_from, report, elapsed: start.elapsed() });
+                return Ok((Summary { tally, resumed_from, report, elapsed: start.elapsed() }, log));
             }
             let saved = shared.saved.lock().unwrap_or_else(PoisonError::into_inner).clone();
             Err(Error::Signal { signal: signal?, saved })
@@ -188,8 +207,8 @@ async fn stages(job: EmbedJob, counters: Arc<Counters>) -> Result<Summary> {
 async fn join(
     reading: JoinHandle<Result<()>>,
     running: JoinHandle<Result<Tally>>,
-    writing: JoinHandle<Result<Report>>,
-) -> Result<(Tally, Report)> {
+    writing: JoinHandle<Result<Written>>,
+) -> Result<(Tally, Written)> {
     let panicked = |e: tokio::task::JoinError| Error::Internal(format!("a stage panicked: {e}"));
     // From the sink back: an early end of a later stage closes the earlier ones.
     let written = writing.await.map_err(panicked).flatten();
@@ -314,6 +333,9 @@ fn run(
         }
         Ok(())
     })();
+    if result.is_ok() && shared.save_at_end {
+        result = save(&mut engine, &mut tally);
+    }
     if matches!(result, Err(Error::Closed)) && shared.signalled.is_set() {
         result = save(&mut engine, &mut tally).and(result);
     }
@@ -335,7 +357,7 @@ fn take(step: mseq_engine::Step, tally: &mut Tally, out: &Sender<Message>, share
 }
 
 /// Sink stage: finishes only when nothing before it failed.
-fn write(mut writing: Writing, mut messages: Receiver<Message>, shared: &Shared) -> Result<Report> {
+fn write(mut writing: Writing, mut messages: Receiver<Message>, shared: &Shared) -> Result<Written> {
     let mut all = || -> Result<()> {
         // Not stopped by `stop`: what the engine sent before it ended is still to be saved.
         while let Some(message) = messages.recv(&Stop::new()) {

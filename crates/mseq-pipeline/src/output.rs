@@ -11,8 +11,20 @@ use crate::{Error, Result};
 pub enum Output {
     /// A Parquet file, which appears complete or not at all.
     Parquet(PathBuf),
+    /// A log that stays, for the file of that name: one of several logs of a job.
+    Log(PathBuf),
     /// An Arrow IPC stream on standard output.
     Stdout,
+}
+
+impl Output {
+    /// The name of the file, or of that which a log is for.
+    pub(crate) fn path(&self) -> Option<&PathBuf> {
+        match self {
+            Self::Parquet(path) | Self::Log(path) => Some(path),
+            Self::Stdout => None,
+        }
+    }
 }
 
 /// An output that is being written.
@@ -20,7 +32,7 @@ pub(crate) enum Writing {
     /// A stream or a device: no going back, so nothing to resume.
     Direct(Box<dyn Sink>),
     /// A file, with checkpoints beside its log.
-    Logged { log: Box<RowLog>, output: PathBuf, has_checkpoint: bool },
+    Logged { log: Box<RowLog>, output: PathBuf, has_checkpoint: bool, stays: bool },
     /// A stream or a device whose rows have to be put in order first.
     Spooled { log: Box<RowLog>, sink: Box<dyn Sink>, _folder: tempfile::TempDir },
 }
@@ -59,7 +71,7 @@ impl Writing {
             Output::Parquet(path) if !RowLog::can_log(path) => {
                 direct(Box::new(ParquetSink::create(path, layout.clone(), metadata, options.clone())?))?
             }
-            Output::Parquet(path) => {
+            Output::Parquet(path) | Output::Log(path) => {
                 let log = match resume {
                     Some(c) => RowLog::resume(path, layout, metadata, options, &c.saved)?,
                     None => {
@@ -67,7 +79,12 @@ impl Writing {
                         RowLog::create(path, layout, metadata, options, || checkpoint::remove(path))?
                     }
                 };
-                Self::Logged { log: Box::new(log), output: path.clone(), has_checkpoint: resume.is_some() }
+                Self::Logged {
+                    log: Box::new(log),
+                    output: path.clone(),
+                    has_checkpoint: resume.is_some(),
+                    stays: matches!(output, Output::Log(_)),
+                }
             }
         })
     }
@@ -89,7 +106,7 @@ impl Writing {
 
     /// Puts rows and checkpoint on the disk; nothing for an output that can't be resumed.
     pub(crate) fn save(&mut self, mut checkpoint: Checkpoint) -> Result<()> {
-        if let Self::Logged { log, output, has_checkpoint } = self {
+        if let Self::Logged { log, output, has_checkpoint, .. } = self {
             checkpoint.saved = log.sync().map_err(broken_pipe)?;
             checkpoint.write(output)?;
             *has_checkpoint = true;
@@ -97,15 +114,15 @@ impl Writing {
         Ok(())
     }
 
-    /// Makes the output complete.
-    pub(crate) fn finish(self) -> Result<Report> {
-        match self {
-            Self::Direct(sink) => sink.finish().map_err(broken_pipe),
-            Self::Spooled { log, sink, .. } => log.finish_into(sink).map_err(broken_pipe),
-            Self::Logged { log, output, .. } => {
-                log.finish(|| checkpoint::remove(&output)).map_err(broken_pipe)
-            }
-        }
+    /// Makes the output complete; gives back a log that stays.
+    pub(crate) fn finish(self) -> Result<(Report, Option<Box<RowLog>>)> {
+        let report = match self {
+            Self::Direct(sink) => sink.finish(),
+            Self::Spooled { log, sink, .. } => log.finish_into(sink),
+            Self::Logged { log, stays: true, .. } => return Ok((Report::default(), Some(log))),
+            Self::Logged { log, output, .. } => log.finish(|| checkpoint::remove(&output)),
+        };
+        Ok((report.map_err(broken_pipe)?, None))
     }
 
     /// The log that `--resume` would go on from, were the job to end now.

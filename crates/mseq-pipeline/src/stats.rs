@@ -18,22 +18,38 @@ pub struct Counters {
     resumed_from: AtomicU64,
     started: AtomicBool,
     record: Mutex<Option<Arc<str>>>,
+    /// Of the parts of a job that run side by side; what is above is then not used.
+    parts: Vec<Arc<Counters>>,
+    /// Bases of the whole input, where a pass before the run counted them.
+    total: Option<u64>,
 }
 
 impl Counters {
+    /// The sum of the parts of a job, over an input of `total` bases.
+    pub fn of_parts(parts: Vec<Arc<Counters>>, total: u64) -> Self {
+        Self { parts, total: Some(total), ..Self::default() }
+    }
+
+    fn sum(&self, own: &AtomicU64, of: fn(&Counters) -> u64) -> u64 {
+        own.load(Ordering::Relaxed) + self.parts.iter().map(|part| of(part)).sum::<u64>()
+    }
+
     /// Bases that went through the model.
     pub fn bases(&self) -> u64 {
-        self.bases.load(Ordering::Relaxed)
+        self.sum(&self.bases, Self::bases)
     }
 
     /// Bases that an earlier run had done.
     pub fn resumed_from(&self) -> u64 {
-        self.resumed_from.load(Ordering::Relaxed)
+        self.sum(&self.resumed_from, Self::resumed_from)
     }
 
     /// Whether the job knows where it starts.
     pub fn started(&self) -> bool {
-        self.started.load(Ordering::Acquire)
+        match &self.parts[..] {
+            [] => self.started.load(Ordering::Acquire),
+            parts => parts.iter().all(|part| part.started()),
+        }
     }
 
     pub(crate) fn start(&self, resumed_from: u64, records: u64) {
@@ -44,17 +60,20 @@ impl Counters {
 
     /// Rows made.
     pub fn rows(&self) -> u64 {
-        self.rows.load(Ordering::Relaxed)
+        self.sum(&self.rows, Self::rows)
     }
 
     /// Records finished.
     pub fn records(&self) -> u64 {
-        self.records.load(Ordering::Relaxed)
+        self.sum(&self.records, Self::records)
     }
 
     /// Bases of the whole input: exact once it is read, before that scaled up from the share of
     /// its `bytes_total` that is read. `None` for standard input.
     pub fn bases_total(&self, bytes_total: Option<u64>) -> Option<u64> {
+        if self.total.is_some() {
+            return self.total;
+        }
         let (bytes, bases) =
             (self.bytes_read.load(Ordering::Relaxed), self.bases_read.load(Ordering::Relaxed));
         if self.all_read.load(Ordering::Relaxed) {
@@ -66,7 +85,8 @@ impl Counters {
 
     /// The record that is being read.
     pub fn record(&self) -> Option<Arc<str>> {
-        self.record.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        let own = self.record.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        own.or_else(|| self.parts.iter().find_map(|part| part.record()))
     }
 
     pub(crate) fn add(&self, bases: u64, rows: u64, records: u64) {
@@ -152,6 +172,23 @@ impl Tally {
                 });
             }
         }
+    }
+}
+
+impl Tally {
+    /// Adds what another part of the job counted, over other records.
+    pub(crate) fn join(&mut self, other: Tally) {
+        self.records += other.records;
+        self.empty += other.empty;
+        self.bases += other.bases;
+        self.tokens += other.tokens;
+        self.unknown += other.unknown;
+        self.soft_masked += other.soft_masked;
+        self.unknown_records += other.unknown_records;
+        self.unknown_in.extend(other.unknown_in);
+        self.unknown_in.sort_by_key(|unknown| unknown.record_index);
+        self.unknown_in.truncate(Self::LISTED);
+        self.last = self.last.max(other.last);
     }
 }
 

@@ -79,6 +79,11 @@ impl RowLog {
         name.into()
     }
 
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.log
+    }
+
     /// Whether `output` is a file that a rename can make, and not a device or a pipe.
     pub fn can_log(output: &Path) -> bool {
         !crate::file::writes_through(output)

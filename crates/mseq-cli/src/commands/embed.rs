@@ -1,12 +1,13 @@
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use mseq_core::{DType, Item, SequenceFormat};
-use mseq_engine::{EngineConfig, Place, choose, open};
+use mseq_engine::{EngineConfig, Place, choose_all, open};
 use mseq_model::Checkpoint;
 use mseq_pipeline::{Counters, EmbedJob, Output, Summary};
 use mseq_sink::{EmbedLayout, JOB_KEYS, RowLayout};
-use mseq_source::DnaTokenizer;
+use mseq_source::{DnaTokenizer, Strands};
 
 use super::budget::Budget;
 use super::select::Selection;
@@ -24,9 +25,10 @@ pub(crate) fn run(args: &EmbedArgs, quiet: bool, verbose: bool, line: &[OsString
     let checkpoint = Checkpoint::open(model_files(&args.model)?)?;
     let tokens = &checkpoint.tokens;
     let mut config = engine_config(args, &plan, &checkpoint)?;
-    let place = choose(&args.device, args.dtype())?;
+    let places = choose_all(&args.device, args.dtype())?;
+    let Some(place) = places.first() else { return Err(Failure::Run("no device".into())) };
     let (limit, chunk) = (args.memory_limit.map(|size| size.0), args.chunk.map(|n| n as usize));
-    let budget = Budget::new(limit, chunk, &checkpoint.shape, &config, &place)?;
+    let budget = Budget::new(limit, chunk, &checkpoint.shape, &config, place)?;
     config.chunk = budget.chunk;
     let layout = EmbedLayout {
         dim: checkpoint.shape.d_model,
@@ -36,20 +38,30 @@ pub(crate) fn run(args: &EmbedArgs, quiet: bool, verbose: bool, line: &[OsString
     };
     // A missing column shows here, before a pass over the whole input.
     let layout = plan.inputs.layout(layout)?;
+    let output = several(&plan, args, places.len())?;
     if args.dry_run {
-        return plan::dry_run(&plan, &checkpoint, &config, budget, &place);
+        return plan::dry_run(&plan, &checkpoint, &config, budget, place);
     }
-    let opened = open(&place, plan.threads, &checkpoint, &config)?;
-    (config.chunk, config.grid) = (opened.chunk, opened.grid.min(opened.chunk));
+    let mut opened = Vec::new();
+    for place in &places {
+        opened.push(open(place, plan.threads, &checkpoint, &config)?);
+        // The same step on every device.
+        config.chunk = config.chunk.min(opened.last().map_or(config.chunk, |opened| opened.chunk));
+    }
+    let device = opened.iter().map(|opened| opened.device.as_str()).collect::<Vec<_>>().join(", ");
+    config.grid = opened.iter().map(|opened| opened.grid).max().unwrap_or(1).min(config.chunk);
 
     let tokenizer = DnaTokenizer::new(&tokens.letters, tokens.unknown);
     let bytes_total = plan.inputs.bytes();
-    let selection = Selection::new(args, &plan, &config, &tokenizer, quiet)?;
+    let selection = Selection::new(args, &plan, &config, &tokenizer, (quiet, places.len()))?;
     config.parts = selection.parts();
-    let mut source = plan.inputs.open(tokenizer, BLOCK, selection.filter(), &plan.reading)?;
+    let mut sources = Vec::new();
+    for i in 0..places.len() {
+        sources.push(plan.inputs.open(tokenizer.clone(), BLOCK, selection.filter(i), &plan.reading)?);
+    }
     // The first record tells what the input is, and a file that is no sequence fails here.
-    let first = source.next()?;
-    let format = match &first {
+    let first = sources.iter_mut().map(|source| source.next()).collect::<Result<Vec<_>, _>>()?;
+    let format = match &first[0] {
         Some(Item::Begin(head)) => head.format,
         // A shard without a record says of the input what the others say.
         _ => plan.inputs.first_format()?,
@@ -57,23 +69,15 @@ pub(crate) fn run(args: &EmbedArgs, quiet: bool, verbose: bool, line: &[OsString
     if config.pool == mseq_core::Pool::None {
         plan::check_size(args, &plan, checkpoint.shape.d_model, quiet)?;
     }
-    let metadata = metadata(
-        args,
-        &plan,
-        &checkpoint,
-        &config,
-        (format, &selection),
-        (&opened.device, place.dtype),
-        line,
-    )?;
+    let metadata =
+        metadata(args, &plan, &checkpoint, &config, (format, &selection), (&device, place.dtype), line)?;
     let digest = digest(&plan, &layout, &metadata);
     if verbose {
         say::line(&format!(
-            "model {} ({} parameters, {} layers), {}, chunk {} tokens, window {}, pool {}, layer {}",
+            "model {} ({} parameters, {} layers), {device}, chunk {} tokens, window {}, pool {}, layer {}",
             checkpoint.name(),
             say::grouped(checkpoint.shape.parameters() as u64),
             checkpoint.shape.n_layer,
-            opened.device,
             config.chunk,
             plan.window_text(format).0,
             plan.pool,
@@ -81,36 +85,90 @@ pub(crate) fn run(args: &EmbedArgs, quiet: bool, verbose: bool, line: &[OsString
         ));
     }
     if !quiet {
-        notes(&plan, &checkpoint, &opened.device, &place);
-        if opened.chunk < budget.chunk {
-            say::note(&format!("the device has not the memory for more: steps of {} tokens", opened.chunk));
+        notes(&plan, &checkpoint, &device, place);
+        if config.chunk < budget.chunk {
+            say::note(&format!("the device has not the memory for more: steps of {} tokens", config.chunk));
         }
-        resume_notes(args.resume, &plan);
+        resume_notes(args.resume, &plan, places.len());
     }
     let arrange = plan.reading.arrange(&config, plan.combine);
-    let job = EmbedJob {
-        source,
-        first: first.into_iter().collect(),
-        runner: opened.runner,
-        engine: config,
-        output: plan.output.clone(),
-        layout,
-        arrange,
-        metadata,
-        queue_bytes: budget.queue_bytes,
-        ahead: place.cuda.is_some(),
-        digest,
-        resume: args.resume,
+    let parts = places.len();
+    let jobs: Vec<EmbedJob> = opened
+        .into_iter()
+        .zip(sources)
+        .zip(first)
+        .enumerate()
+        .map(|(i, ((opened, source), first))| {
+            let mut digest = digest.clone();
+            let output = match &output {
+                None => plan.output.clone(),
+                Some(output) => {
+                    digest.insert("device-part".into(), format!("{}/{parts}", i + 1));
+                    mseq_pipeline::part_output(output, i)
+                }
+            };
+            EmbedJob {
+                source,
+                first: first.into_iter().collect(),
+                runner: opened.runner,
+                engine: config.clone(),
+                output,
+                layout: layout.clone(),
+                arrange,
+                metadata: metadata.clone(),
+                queue_bytes: budget.queue_bytes,
+                ahead: place.cuda.is_some(),
+                digest,
+                resume: args.resume,
+            }
+        })
+        .collect();
+    let counters: Vec<Arc<Counters>> = jobs.iter().map(|_| Arc::default()).collect();
+    let all = match &counters[..] {
+        [one] => Arc::clone(one),
+        parts => {
+            let strands = if plan.reading.strands == Strands::Both { 2 } else { 1 };
+            Arc::new(Counters::of_parts(parts.to_vec(), strands * selection.total))
+        }
     };
-    let counters = Arc::new(Counters::default());
-    let progress = Progress::start(args.progress, quiet, &counters, bytes_total);
-    let result = mseq_pipeline::embed(job, &counters);
+    let progress = Progress::start(args.progress, quiet, &all, bytes_total);
+    let result = match (&output, jobs) {
+        (Some(output), jobs) => {
+            let whole = mseq_pipeline::Whole { output, layout, metadata: &metadata };
+            mseq_pipeline::embed_many(jobs, &counters, whole)
+        }
+        (None, mut jobs) => match jobs.pop() {
+            Some(job) => mseq_pipeline::embed(job, &all),
+            None => return Err(Failure::Run("no device".into())),
+        },
+    };
     progress.finish(result.is_ok());
     let summary = result?;
     if !quiet {
         report(&summary, &plan, &selection, checkpoint.shape.d_model);
     }
     Ok(())
+}
+
+/// The file that several devices write together; `None` for one device.
+///
+/// # Errors
+/// When they can't: their rows meet in logs beside a file, by record.
+fn several(plan: &EmbedPlan, args: &EmbedArgs, devices: usize) -> Result<Option<PathBuf>, Failure> {
+    if devices == 1 {
+        return Ok(None);
+    }
+    let refuse = |what: &str| Failure::Usage(format!("--device {}: several devices {what}", args.device));
+    if plan.inputs.has_stdin() {
+        return Err(refuse("need an input that can be read twice; give a file"));
+    }
+    if args.keep.is_some() {
+        return Err(refuse("do not carry columns of a table yet; use one device, or --shard and merge"));
+    }
+    match &plan.output {
+        Output::Parquet(path) if mseq_sink::RowLog::can_log(path) => Ok(Some(path.clone())),
+        _ => Err(refuse("write a file; give -o PATH")),
+    }
 }
 
 fn engine_config(
@@ -165,9 +223,16 @@ fn notes(plan: &EmbedPlan, checkpoint: &Checkpoint, device: &str, place: &Place)
 }
 
 /// What `--resume` finds, or what goes lost without it.
-fn resume_notes(resume: bool, plan: &EmbedPlan) {
+fn resume_notes(resume: bool, plan: &EmbedPlan, devices: usize) {
     let Output::Parquet(path) = &plan.output else { return };
-    match (resume, mseq_pipeline::has_checkpoint(path)) {
+    let has = match devices {
+        1 => mseq_pipeline::has_checkpoint(path),
+        n => (0..n).any(|i| match mseq_pipeline::part_output(path, i) {
+            Output::Log(part) => mseq_pipeline::has_checkpoint(&part),
+            _ => false,
+        }),
+    };
+    match (resume, has) {
         (true, false) => say::note("no checkpoint of an earlier run: starting afresh"),
         (false, true) => say::note("an unfinished run is replaced; --resume would have gone on with it"),
         _ => {}
@@ -295,7 +360,7 @@ fn report(summary: &Summary, plan: &EmbedPlan, selection: &Selection, dim: usize
         say::line(&format!("{} with an illegal byte skipped", say::count(selection.bad, "record")));
     }
     let target = match &plan.output {
-        Output::Parquet(path) => path.display().to_string(),
+        Output::Parquet(path) | Output::Log(path) => path.display().to_string(),
         Output::Stdout => "standard output".to_owned(),
     };
     let s = summary.elapsed.as_secs_f64();

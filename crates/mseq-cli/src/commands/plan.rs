@@ -93,7 +93,7 @@ pub(super) fn dry_run(
     let memory = 4 * shape.parameters() as u64 + budget.total;
     let (device, rate) = measure(plan, checkpoint, config, place)?;
     let target = match &plan.output {
-        Output::Parquet(path) => path.display().to_string(),
+        Output::Parquet(path) | Output::Log(path) => path.display().to_string(),
         Output::Stdout => "standard output (Arrow IPC stream)".to_owned(),
     };
     say::out(&format!(

@@ -21,6 +21,10 @@ const LISTED: usize = 10;
 pub(super) struct Selection {
     /// What to take; `None` takes all.
     wanted: Option<Arc<Share>>,
+    /// Of several devices: which of these each takes.
+    devices: Vec<Arc<Share>>,
+    /// Bases of all records, when they were counted.
+    pub(super) total: u64,
     /// Records left out for an illegal byte.
     pub(super) bad: u64,
     /// SHA-256 of the lengths of all records, as hex: the shards of one input have it in common.
@@ -61,10 +65,10 @@ impl Selection {
         plan: &EmbedPlan,
         config: &EngineConfig,
         tokenizer: &DnaTokenizer,
-        quiet: bool,
+        (quiet, devices): (bool, usize),
     ) -> Result<Self, Failure> {
         let skip = args.on_bad_record == OnBadRecord::Skip;
-        if args.shard.is_none() && !skip {
+        if args.shard.is_none() && !skip && devices == 1 {
             return Ok(Self::default());
         }
         // With intervals the pass also says how much of each record is read.
@@ -85,18 +89,28 @@ impl Selection {
             None => share(&lengths, shard),
         };
         let mut digest = Sha256::new();
+        let total = lengths.iter().flatten().sum();
         lengths.iter().for_each(|len| digest.update(len.map_or(u64::MAX, |l| l).to_le_bytes()));
         let input = digest.finalize().iter().map(|b| format!("{b:02x}")).collect();
-        Ok(Self { wanted: Some(Arc::new(wanted)), bad, input: Some(input) })
+        let devices = match devices {
+            1 => Vec::new(),
+            n => spread(&lengths, &wanted, n),
+        };
+        Ok(Self { wanted: Some(Arc::new(wanted)), devices, total, bad, input: Some(input) })
     }
 
-    /// Leaves out what is not wanted.
-    pub(super) fn filter(&self) -> Option<RecordFilter> {
-        let wanted = self.wanted.clone()?;
-        Some(RecordFilter::new(move |head| match wanted.parts.get(&head.index) {
-            Some((_, end)) => Keep::UpTo(*end),
-            None if wanted.has(head.index) => Keep::All,
-            None => Keep::Skip,
+    /// Leaves out what is not wanted, or not of device number `device` where there are several.
+    pub(super) fn filter(&self, device: usize) -> Option<RecordFilter> {
+        let (wanted, mine) = (self.wanted.clone()?, self.devices.get(device).cloned());
+        Some(RecordFilter::new(move |head| {
+            if mine.as_ref().is_some_and(|mine| !mine.has(head.index)) {
+                return Keep::Skip;
+            }
+            match wanted.parts.get(&head.index) {
+                Some((_, end)) => Keep::UpTo(*end),
+                None if wanted.has(head.index) => Keep::All,
+                None => Keep::Skip,
+            }
         }))
     }
 
@@ -167,6 +181,17 @@ fn share(lengths: &[Option<u64>], shard: Shard) -> Share {
         shards.push(Reverse((load + len, count + 1, i)));
     }
     mine
+}
+
+/// Which of the wanted records each of `devices` devices takes: whole ones, longest first.
+fn spread(lengths: &[Option<u64>], wanted: &Share, devices: usize) -> Vec<Arc<Share>> {
+    let bases = |(len, record): (&Option<u64>, u64)| match wanted.parts.get(&record) {
+        Some((starts, end)) => Some(end - starts.start.min(*end)),
+        None => len.filter(|_| wanted.has(record)),
+    };
+    let lengths: Vec<Option<u64>> = lengths.iter().zip(0u64..).map(bases).collect();
+    let of = devices as u32;
+    (1..=of).map(|index| Arc::new(share(&lengths, Shard { index, of }))).collect()
 }
 
 /// The stretch of one shard, when a record may be cut: all records are laid end to end and cut in
