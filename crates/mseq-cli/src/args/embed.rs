@@ -206,6 +206,16 @@ pub(super) enum DTypeArg {
     F16,
 }
 
+impl DTypeArg {
+    pub(super) fn dtype(self) -> DType {
+        match self {
+            Self::F32 => DType::F32,
+            Self::Bf16 => DType::Bf16,
+            Self::F16 => DType::F16,
+        }
+    }
+}
+
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 enum StrandArg {
     #[default]
@@ -294,11 +304,7 @@ impl EmbedPlan {
 impl EmbedArgs {
     /// The arithmetic that was asked for.
     pub(crate) fn dtype(&self) -> Option<DType> {
-        self.dtype.map(|dtype| match dtype {
-            DTypeArg::F32 => DType::F32,
-            DTypeArg::Bf16 => DType::Bf16,
-            DTypeArg::F16 => DType::F16,
-        })
+        self.dtype.map(DTypeArg::dtype)
     }
 
     /// Checks the arguments and looks the inputs and the output folder up.

@@ -1,5 +1,6 @@
 //! What clap sees; each command's `resolve` turns it into a checked configuration.
 
+mod bench;
 mod embed;
 mod inputs;
 mod keep;
@@ -16,6 +17,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use mseq_core::DeviceSpec;
 
+pub(crate) use bench::BenchArgs;
 pub(crate) use embed::{EmbedArgs, EmbedPlan, OnBadRecord, Shard};
 pub(crate) use inputs::{Columns, InputPlan};
 pub(crate) use keep::Keep;
@@ -73,6 +75,8 @@ pub(crate) enum Command {
         #[arg(long, value_name = "DIR", requires = "verify")]
         kernels_from: Option<PathBuf>,
     },
+    /// Tokens a second of this machine on a model, and what bounds them
+    Bench(Box<BenchArgs>),
     /// Completion script of a shell, on standard output
     Completions {
         /// Which shell
@@ -98,9 +102,6 @@ pub(crate) enum Command {
     /// Not built yet: sample continuations
     #[command(hide = true)]
     Generate(Anything),
-    /// Not built yet: tokens a second of this machine
-    #[command(hide = true)]
-    Bench(Anything),
     /// Not built yet: a page with plots
     #[command(hide = true)]
     Report(Anything),

@@ -92,13 +92,13 @@ fn device_text(device: &DeviceInfo) -> String {
 }
 
 /// ` 580.159`, where the kernel module tells.
-fn driver_version() -> String {
+pub(super) fn driver_version() -> String {
     let text = std::fs::read_to_string("/proc/driver/nvidia/version").unwrap_or_default();
     let number = |w: &&str| w.contains('.') && w.chars().all(|c| c.is_ascii_digit() || c == '.');
     text.split_whitespace().find(number).map_or(String::new(), |version| format!(" {version}"))
 }
 
-fn cpu_model() -> Option<String> {
+pub(super) fn cpu_model() -> Option<String> {
     let text = std::fs::read_to_string("/proc/cpuinfo").ok()?;
     let line = text.lines().find(|l| l.starts_with("model name"))?;
     Some(line.split_once(':')?.1.trim().to_owned())

@@ -1,5 +1,6 @@
 //! One file a command.
 
+mod bench;
 mod budget;
 mod doctor;
 mod embed;
@@ -39,6 +40,7 @@ pub(crate) fn run(cli: Cli, line: &[OsString]) -> Result<(), Failure> {
         Command::Models(command) => models::run(command),
         Command::Doctor { verify: true, device, kernels_from } => verify::run(&device, kernels_from),
         Command::Doctor { verify: false, .. } => doctor::run(),
+        Command::Bench(args) => bench::run(&args, cli.quiet),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "mamba-seq", &mut script);
@@ -56,7 +58,6 @@ pub(crate) fn run(cli: Cli, line: &[OsString]) -> Result<(), Failure> {
         Command::Head(_) => Err(Failure::not_built("`head`")),
         Command::Variants(_) => Err(Failure::not_built("`variants`")),
         Command::Generate(_) => Err(Failure::not_built("`generate`")),
-        Command::Bench(_) => Err(Failure::not_built("`bench`")),
         Command::Report(_) => Err(Failure::not_built("`report`")),
     }
 }

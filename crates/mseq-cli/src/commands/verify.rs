@@ -229,7 +229,8 @@ fn wide(values: &[f32]) -> Vec<f64> {
     values.iter().map(|&v| f64::from(v)).collect()
 }
 
-fn checkpoint(shape: ModelShape, scan: bool) -> Result<Checkpoint, Failure> {
+/// A random model, in memory.
+pub(super) fn checkpoint(shape: ModelShape, scan: bool) -> Result<Checkpoint, Failure> {
     // A built-in model lives as long as the program; these few, and the program ends after them.
     let files = random_model(shape, 7, scan).into_iter();
     let files: Vec<(&'static str, &'static [u8])> =

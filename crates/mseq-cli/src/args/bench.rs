@@ -1,0 +1,122 @@
+use std::fmt;
+use std::str::FromStr;
+
+use clap::Args;
+use mseq_core::{DType, DeviceSpec};
+use mseq_model::MambaShape;
+
+use super::MemorySize;
+use super::embed::DTypeArg;
+
+/// Most parameters of a random model: 8 GiB of them.
+const MAX_PARAMETERS: usize = 1 << 31;
+
+/// Options of `mamba-seq bench`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  mamba-seq bench\n  mamba-seq bench --shape 768x24 --device cuda --json")]
+pub(crate) struct BenchArgs {
+    /// Built-in name or directory
+    #[arg(long, value_name = "NAME|DIR", default_value_t = mseq_data::default_dna().name.to_owned())]
+    pub(crate) model: String,
+
+    /// A random model of this width and depth, such as 256x8, in place of --model
+    #[arg(long, value_name = "D_MODELxLAYERS", conflicts_with = "model")]
+    pub(crate) shape: Option<BenchShape>,
+
+    /// auto, cpu, cuda or cuda:I
+    #[arg(long, default_value = "auto")]
+    pub(crate) device: DeviceSpec,
+
+    /// Arithmetic [default: f32 on the CPU, which has no other; bf16 on CUDA cards that have it]
+    #[arg(long, value_enum)]
+    dtype: Option<DTypeArg>,
+
+    /// Tokens of a sequence [default: 1048576 on CUDA, 16384 on the CPU]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
+    pub(crate) tokens: Option<u64>,
+
+    /// Sequences of that many tokens; those that fit into a step together run side by side
+    #[arg(long, value_name = "L", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    pub(crate) lanes: u64,
+
+    /// Tokens an engine step [default: as `embed` takes]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=16_777_216))]
+    pub(crate) chunk: Option<u64>,
+
+    /// Bytes of buffers beyond the weights [default: 128MiB; of a CUDA device 80 % of its memory]
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) memory_limit: Option<MemorySize>,
+
+    /// Runs, of which the median counts
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=1000))]
+    pub(crate) repeats: u64,
+
+    /// Threads of the CPU engine [default: all cores]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=4096))]
+    pub(crate) threads: Option<u32>,
+
+    /// Print JSON, not a table
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+impl BenchArgs {
+    /// The arithmetic that was asked for.
+    pub(crate) fn dtype(&self) -> Option<DType> {
+        self.dtype.map(DTypeArg::dtype)
+    }
+}
+
+/// Width and depth of a random model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct BenchShape {
+    pub(crate) d_model: usize,
+    pub(crate) n_layer: usize,
+}
+
+impl FromStr for BenchShape {
+    type Err = String;
+
+    fn from_str(s: &str) -> Result<Self, String> {
+        let numbers = s.split_once('x').and_then(|(d, n)| Some((d.parse().ok()?, n.parse().ok()?)));
+        let Some((d_model @ 1..=65_536, n_layer @ 1..=4096)) = numbers else {
+            return Err(format!("'{s}' is not a width and a number of layers, such as 256x8"));
+        };
+        let sizes = MambaShape {
+            n_layer,
+            d_model,
+            d_inner: 2 * d_model,
+            d_state: 16,
+            d_conv: 4,
+            dt_rank: d_model.div_ceil(16),
+            vocab: 8,
+        };
+        if sizes.parameters() > MAX_PARAMETERS {
+            return Err(format!(
+                "a random model of {s} has {} parameters, the most is 2^31",
+                sizes.parameters()
+            ));
+        }
+        Ok(Self { d_model, n_layer })
+    }
+}
+
+impl fmt::Display for BenchShape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}x{}", self.d_model, self.n_layer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shape_is_two_numbers() {
+        assert_eq!("256x8".parse(), Ok(BenchShape { d_model: 256, n_layer: 8 }));
+        for bad in ["", "256", "x8", "256x", "0x8", "256x0", "256x8x2", "-1x2", "65536x4096", "99999999999x1"]
+        {
+            assert!(bad.parse::<BenchShape>().is_err(), "{bad}");
+        }
+    }
+}

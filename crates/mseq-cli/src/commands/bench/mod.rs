@@ -1,0 +1,301 @@
+//! `mamba-seq bench`: tokens a second of this machine on a model, where the time goes, and how near that
+//! comes to what the machine can do.
+
+mod machine;
+mod report;
+mod timed;
+
+use std::time::Instant;
+
+use mseq_backend::Backend;
+use mseq_core::{Item, Layer, Pool, RecordHead, RecordTail, SequenceFormat, Windows};
+use mseq_cpu::CpuBackend;
+use mseq_cuda::{CudaBackend, CudaConfig};
+use mseq_engine::{Engine, EngineConfig, ModelRunner, Place, Runner, Step, choose, open};
+use mseq_model::{Checkpoint, MambaShape};
+use mseq_testkit::Random;
+use mseq_testkit::model::ModelShape;
+
+use self::machine::Rates;
+use self::report::{Device, Report};
+use self::timed::{Clock, Timed, Times};
+use super::budget::Budget;
+use super::{model_files, verify};
+use crate::args::BenchArgs;
+use crate::{Failure, say};
+
+/// Bases of a window, as `embed` has it.
+const WINDOW: u64 = 1000;
+
+/// Tokens of an item, as the sources give them.
+const BLOCK: usize = 64 << 10;
+
+/// Tokens of a sequence where none are asked for: about a second of a large card, and of a CPU.
+const CUDA_TOKENS: u64 = 1 << 20;
+const CPU_TOKENS: u64 = 1 << 14;
+
+/// Variables that change how fast the engine is.
+const VARIABLES: [&str; 4] = ["MSEQ_NO_CUBLAS", "MSEQ_SYNC_EACH_OP", "MSEQ_KERNELS_FROM", "MSEQ_FAULT_AFTER"];
+
+/// The machine, opened apart from the model.
+enum Machine {
+    Cpu(CpuBackend),
+    Cuda(Box<CudaBackend>),
+}
+
+fn op(e: mseq_backend::Error) -> Failure {
+    Failure::Run(e.to_string())
+}
+
+pub(super) fn run(args: &BenchArgs, quiet: bool) -> Result<(), Failure> {
+    let place = choose(&args.device, args.dtype())?;
+    let (model, checkpoint) = model(args)?;
+    let mut config = config();
+    let (limit, chunk) = (args.memory_limit.map(|size| size.0), args.chunk.map(|n| n as usize));
+    config.chunk = Budget::new(limit, chunk, &checkpoint.shape, &config, &place)?.chunk;
+    let threads = args.threads.map_or(0, |n| n as usize);
+    let tokens = args.tokens.unwrap_or(if place.cuda.is_some() { CUDA_TOKENS } else { CPU_TOKENS });
+    if let (Some(why), false) = (&place.note, quiet) {
+        say::note(&format!("running on the cpu: {why}"));
+    }
+
+    let machine = machine(&place, threads, &checkpoint.shape, config.chunk)?;
+    let rates = match &machine {
+        Machine::Cpu(cpu) => Rates::of_cpu(cpu),
+        Machine::Cuda(cuda) => Rates::of_cuda(cuda),
+    }
+    .map_err(op)?;
+    let mut memory = Memory::new(&machine)?;
+
+    let opened = open(&place, threads, &checkpoint, &config)?;
+    if opened.chunk < config.chunk && !quiet {
+        say::note(&format!("the device has not the memory for more: steps of {} tokens", opened.chunk));
+    }
+    let tile = place.cuda.is_some().then_some(opened.grid);
+    (config.chunk, config.grid) = (opened.chunk, opened.grid.min(opened.chunk));
+    let load = Load::new(&checkpoint, tokens as usize, args.lanes);
+    let warm = if place.cuda.is_some() { load.clone() } else { load.first(2 * config.chunk) };
+    let mut engine = Engine::new(config.clone(), opened.runner);
+    if place.cuda.is_some() {
+        engine = engine.ahead()?;
+    }
+    warm.run(&mut engine, || memory.look(&machine))?;
+    let (mut seconds, mut rows) = (Vec::new(), 0);
+    for _ in 0..args.repeats {
+        let start = Instant::now();
+        rows = load.run(&mut engine, || Ok(()))?;
+        seconds.push(start.elapsed().as_secs_f64());
+    }
+    memory.look(&machine)?;
+    drop(engine);
+
+    let clock = Clock::default();
+    let runner = timed(&machine, &place, &checkpoint, &config, &clock)?;
+    let mut engine = Engine::new(config.clone(), runner);
+    warm.run(&mut engine, || Ok(()))?;
+    clock.reset();
+    let start = Instant::now();
+    load.run(&mut engine, || Ok(()))?;
+    let stages = Stages { seconds: start.elapsed().as_secs_f64(), times: clock.times() };
+    drop(engine);
+
+    let report = Report {
+        model,
+        shape: checkpoint.shape,
+        device: device(&machine, &place)?,
+        place: &place,
+        environment: VARIABLES
+            .iter()
+            .filter_map(|&name| Some((name, std::env::var_os(name)?.to_string_lossy().into_owned())))
+            .collect(),
+        tokens,
+        lanes: args.lanes,
+        chunk: config.chunk,
+        grid: config.grid,
+        tile,
+        rows,
+        seconds,
+        stages,
+        rates,
+        memory,
+    };
+    say::out(&if args.json { report.json() } else { report.table() })
+}
+
+/// The name of the model, and the model.
+fn model(args: &BenchArgs) -> Result<(String, Checkpoint), Failure> {
+    let Some(shape) = args.shape else {
+        let checkpoint = Checkpoint::open(model_files(&args.model)?)?;
+        return Ok((checkpoint.name(), checkpoint));
+    };
+    let sizes =
+        ModelShape { d_model: shape.d_model, n_layer: shape.n_layer, expand: 2, d_state: 16, d_conv: 4 };
+    Ok((format!("random {shape}"), verify::checkpoint(sizes, true)?))
+}
+
+/// Mean rows of windows, as `embed` makes them.
+fn config() -> EngineConfig {
+    let windows = Windows::tiled(WINDOW, WINDOW).unwrap_or(Windows::record());
+    EngineConfig {
+        pool: Pool::Mean,
+        layer: Layer::Last,
+        fasta_windows: windows,
+        fastq_windows: windows,
+        // The budget decides.
+        chunk: 1,
+        context: None,
+        regions: None,
+        parts: None,
+        grid: 1,
+    }
+}
+
+fn cuda(place: &Place, shape: &MambaShape, chunk: usize) -> Result<Option<CudaBackend>, Failure> {
+    let Some(info) = &place.cuda else { return Ok(None) };
+    let config = CudaConfig {
+        index: info.index,
+        dtype: place.dtype,
+        d_inner: shape.d_inner,
+        chunk,
+        kernels_from: None,
+    };
+    let opened = CudaBackend::new(&config);
+    Ok(Some(opened.map_err(|why| mseq_engine::Error::NoCuda { asked: info.label(), why })?))
+}
+
+fn machine(place: &Place, threads: usize, shape: &MambaShape, chunk: usize) -> Result<Machine, Failure> {
+    Ok(match cuda(place, shape, chunk)? {
+        Some(cuda) => Machine::Cuda(Box::new(cuda)),
+        None => Machine::Cpu(CpuBackend::new(threads).map_err(op)?),
+    })
+}
+
+/// The model on a device that waits after each op.
+fn timed(
+    machine: &Machine,
+    place: &Place,
+    checkpoint: &Checkpoint,
+    config: &EngineConfig,
+    clock: &Clock,
+) -> Result<Box<dyn Runner>, Failure> {
+    let clock = clock.clone();
+    Ok(match (machine, cuda(place, &checkpoint.shape, config.chunk)?) {
+        (_, Some(cuda)) => {
+            let backend = Timed::new(cuda, CudaBackend::synchronize, clock);
+            Box::new(ModelRunner::new(backend, checkpoint, config)?)
+        }
+        (Machine::Cpu(cpu), None) => {
+            Box::new(ModelRunner::new(Timed::new(cpu.clone(), |_| Ok(()), clock), checkpoint, config)?)
+        }
+        (Machine::Cuda(_), None) => return Err(Failure::Run("the device is gone".into())),
+    })
+}
+
+/// What is told of the device, and by what its matrix products are computed.
+fn device(machine: &Machine, place: &Place) -> Result<Device, Failure> {
+    match machine {
+        Machine::Cpu(cpu) => Ok(Device::of_cpu(cpu)),
+        Machine::Cuda(cuda) => {
+            let driver =
+                mseq_cuda::probe().map_err(|why| mseq_engine::Error::NoCuda { asked: cuda.name(), why })?;
+            Ok(Device::of_cuda(cuda, driver.cuda, place))
+        }
+    }
+}
+
+/// Sequences to run.
+#[derive(Clone)]
+struct Load {
+    /// Of one sequence: time does not depend on the letters, so that all may be alike.
+    ids: Vec<u32>,
+    lanes: u64,
+}
+
+impl Load {
+    fn new(checkpoint: &Checkpoint, tokens: usize, lanes: u64) -> Self {
+        let mut letters: Vec<u32> = checkpoint.tokens.letters.values().copied().collect();
+        letters.sort_unstable();
+        let mut random = Random::new(1);
+        let last = letters.len().saturating_sub(1);
+        let ids = (0..tokens).map(|_| letters.get(random.between(0, last)).copied().unwrap_or(0)).collect();
+        Self { ids, lanes }
+    }
+
+    /// About the first so many tokens of it.
+    fn first(&self, tokens: usize) -> Self {
+        let ids = self.ids[..tokens.min(self.ids.len())].to_vec();
+        let lanes = tokens.div_ceil(ids.len().max(1)) as u64;
+        Self { ids, lanes: lanes.clamp(1, self.lanes) }
+    }
+
+    /// Feeds the engine as the pipeline does, and takes the rows; gives their number.
+    fn run(
+        &self,
+        engine: &mut Engine,
+        mut each: impl FnMut() -> Result<(), Failure>,
+    ) -> Result<u64, Failure> {
+        let mut rows = 0;
+        let mut take = |step: Step| {
+            if step.rows.values.iter().any(|v| !v.is_finite()) {
+                return Err(Failure::Run("the engine gave a row that is not a number".into()));
+            }
+            rows += step.rows.keys.len() as u64;
+            each()
+        };
+        for index in 0..self.lanes {
+            let head = RecordHead {
+                source: "bench".into(),
+                id: "bench".into(),
+                index,
+                format: SequenceFormat::Fasta,
+                reversed: None,
+            };
+            let tail = RecordTail { bases: self.ids.len() as u64, ..RecordTail::default() };
+            let tokens = self.ids.chunks(BLOCK).map(|ids| Item::Tokens(ids.to_vec()));
+            for item in [Item::Begin(head)].into_iter().chain(tokens).chain([Item::End(tail)]) {
+                engine.push(item)?;
+                while let Some(step) = engine.step()? {
+                    take(step)?;
+                }
+            }
+        }
+        while let Some(step) = engine.last_step()? {
+            take(step)?;
+        }
+        Ok(rows)
+    }
+}
+
+/// The pass that waits after each op.
+struct Stages {
+    /// Of the whole pass.
+    seconds: f64,
+    times: Times,
+}
+
+/// Memory while the model runs.
+struct Memory {
+    /// Bytes of the device free before the model was loaded, and the fewest since.
+    device: Option<(u64, u64)>,
+    /// Most bytes that this process held.
+    host: Option<u64>,
+}
+
+impl Memory {
+    fn new(machine: &Machine) -> Result<Self, Failure> {
+        let device = match machine {
+            Machine::Cpu(_) => None,
+            Machine::Cuda(cuda) => Some(cuda.memory().map_err(op)?.0 as u64),
+        };
+        Ok(Self { device: device.map(|free| (free, free)), host: machine::resident() })
+    }
+
+    fn look(&mut self, machine: &Machine) -> Result<(), Failure> {
+        let now = Self::new(machine)?;
+        if let (Some((_, least)), Some((free, _))) = (&mut self.device, now.device) {
+            *least = free.min(*least);
+        }
+        self.host = self.host.max(now.host);
+        Ok(())
+    }
+}
