@@ -9,7 +9,7 @@ fn out(args: &[&str]) -> String {
 #[test]
 fn every_command_has_help() {
     let top = out(&["--help"]);
-    for command in ["embed", "models", "doctor", "completions", "man"] {
+    for command in ["embed", "models", "doctor", "bench", "completions", "man"] {
         assert!(top.contains(&format!("\n  {command}")), "{command} is not in\n{top}");
         assert!(out(&[command, "--help"]).contains("Usage:"));
     }

@@ -8,6 +8,7 @@ mod common;
 
 mod array;
 mod bad_input;
+mod bench;
 mod doctor;
 mod formats;
 mod help;

@@ -1,6 +1,8 @@
 //! Everything that must hold before a change lands, in the order of how soon it tells.
 
 use std::{
+    env,
+    path::PathBuf,
     process::Command,
     time::{Duration, Instant},
 };
@@ -10,11 +12,13 @@ use crate::{
     layers, shell,
 };
 
-/// Tests that wait for a GPU: none yet, as there is no CUDA engine.
-const GPU_TESTS: u32 = 0;
+/// How the line begins that a test prints when it finds no GPU.
+const NO_GPU: &str = "skipped, no CUDA device";
 
 enum Outcome {
     Done,
+    /// Passed, but for what is said here.
+    Without(String),
     Skipped(&'static str),
 }
 
@@ -24,7 +28,8 @@ const STEPS: &[Step] = &[
     ("fmt", || cargo(&["fmt", "--all", "--check"], &[])),
     ("clippy", || cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"], &[])),
     ("doc", || cargo(&["doc", "--workspace", "--no-deps"], &[("RUSTDOCFLAGS", "-D warnings")])),
-    ("test", || cargo(&["test", "--workspace"], &[])),
+    ("test", test),
+    ("kernels", kernels),
     ("layers", || layers::run().map(|()| Outcome::Done)),
     ("deny", deny),
 ];
@@ -32,19 +37,22 @@ const STEPS: &[Step] = &[
 pub(crate) fn run() -> Result<()> {
     let start = Instant::now();
     let summary = steps(STEPS)?;
-    println!("{GPU_TESTS} tests were skipped for want of a GPU (there is no CUDA engine yet)");
     println!("ci: {summary}, {}", seconds(start.elapsed()));
     Ok(())
 }
 
 /// Runs one after the other up to the first failure.
 fn steps(steps: &[Step]) -> Result<String> {
-    let mut skipped = Vec::new();
+    let (mut skipped, mut without) = (Vec::new(), String::new());
     for (at, (name, step)) in steps.iter().enumerate() {
         println!("ci: {name}");
         let start = Instant::now();
         match step() {
             Ok(Outcome::Done) => println!("ci: {name} passed, {}", seconds(start.elapsed())),
+            Ok(Outcome::Without(what)) => {
+                println!("ci: {name} passed, {}, WITHOUT {what}", seconds(start.elapsed()));
+                without += &format!("; NOT RUN: {what}");
+            }
             Ok(Outcome::Skipped(why)) => {
                 println!("skipped: {why}");
                 skipped.push(*name);
@@ -61,14 +69,41 @@ fn steps(steps: &[Step]) -> Result<String> {
     }
     let passed = steps.len() - skipped.len();
     Ok(match skipped.as_slice() {
-        [] => format!("all {passed} steps passed"),
-        names => format!("{passed} steps passed, skipped: {}", names.join(", ")),
+        [] => format!("all {passed} steps passed{without}"),
+        names => format!("{passed} steps passed, skipped: {}{without}", names.join(", ")),
     })
 }
 
 fn cargo(args: &[&str], environment: &[(&str, &str)]) -> Result<Outcome> {
     shell::run(shell::cargo().args(args).envs(environment.iter().copied()))?;
     Ok(Outcome::Done)
+}
+
+fn test() -> Result<Outcome> {
+    let skipped = shell::run_and_count(shell::cargo().args(["test", "--workspace"]), NO_GPU)?;
+    Ok(match skipped {
+        0 => Outcome::Done,
+        skipped => Outcome::Without(format!("{skipped} tests that need a CUDA device")),
+    })
+}
+
+/// Are the kernels what their sources compile to? Where pip is there, the compiler must be too, unless
+/// `MSEQ_REQUIRE_NVRTC` says otherwise.
+fn kernels() -> Result<Outcome> {
+    const REQUIRE: &str = "MSEQ_REQUIRE_NVRTC";
+    let mut command = shell::cargo();
+    command.args(["xtask", "kernels", "check"]);
+    let python = shell::chosen_python().unwrap_or_else(|| PathBuf::from("python3"));
+    let has_pip = shell::succeeds(shell::program(&python).args(["-c", "import ensurepip, venv"]));
+    if has_pip && env::var_os(REQUIRE).is_none() {
+        command.env(REQUIRE, "1");
+    }
+    shell::run(&mut command)?;
+    Ok(if has_pip {
+        Outcome::Done
+    } else {
+        Outcome::Without("compiling the kernels anew, as there is no pip".to_owned())
+    })
 }
 
 fn deny() -> Result<Outcome> {
@@ -114,5 +149,7 @@ mod tests {
             steps(&[one, ("two", || Ok(Outcome::Skipped("no tool")))]).unwrap(),
             "1 steps passed, skipped: two"
         );
+        let less: Step = ("three", || Ok(Outcome::Without("4 tests".to_owned())));
+        assert_eq!(steps(&[one, less]).unwrap(), "all 2 steps passed; NOT RUN: 4 tests");
     }
 }

@@ -3,6 +3,7 @@
 use std::{
     env,
     ffi::OsString,
+    io::{BufRead, BufReader},
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
@@ -44,6 +45,22 @@ pub(crate) fn program(path: &Path) -> Command {
 pub(crate) fn run(command: &mut Command) -> Result<()> {
     let status = command.status().map_err(|source| cannot_start(command, source))?;
     if status.success() { Ok(()) } else { Err(Error::Status { command: text(command), status }) }
+}
+
+/// Runs to the end; the user sees what it prints, and the lines on stderr that begin so are counted.
+pub(crate) fn run_and_count(command: &mut Command, begin: &str) -> Result<usize> {
+    let mut child = command.stderr(Stdio::piped()).spawn().map_err(|source| cannot_start(command, source))?;
+    let mut count = 0;
+    if let Some(stderr) = child.stderr.take() {
+        for line in BufReader::new(stderr).split(b'\n') {
+            let Ok(line) = line else { break };
+            let line = String::from_utf8_lossy(&line);
+            count += usize::from(line.starts_with(begin));
+            eprintln!("{line}");
+        }
+    }
+    let status = child.wait().map_err(|source| cannot_start(command, source))?;
+    if status.success() { Ok(count) } else { Err(Error::Status { command: text(command), status }) }
 }
 
 /// Runs to the end; what it prints on stdout is the answer.
@@ -90,6 +107,9 @@ mod tests {
         assert!(missing.to_string().starts_with("cannot start no-such-program-here: "), "{missing}");
         let failing = output(program(Path::new("sh")).args(["-c", "exit 3"])).unwrap_err();
         assert!(failing.to_string().starts_with("sh -c exit 3: "), "{failing}");
+        let mut three = program(Path::new("sh"));
+        three.args(["-c", "printf 'skipped a\\nnot skipped\\nskipped b' >&2"]);
+        assert_eq!(run_and_count(&mut three, "skipped").unwrap(), 2);
         assert!(!succeeds(cargo().arg("--no-such-option")));
         assert!(succeeds(cargo().arg("--version")));
     }
