@@ -77,13 +77,15 @@ impl Reading {
         if self.strands == Strands::Forward && self.bed.is_none() {
             return None;
         }
-        let longest = |windows: Windows| windows.length().unwrap_or(u64::MAX);
+        // No row has to wait where the record or the interval is the window.
+        let region = config.regions.as_ref().map(|regions| regions.longest());
+        let longest =
+            |windows: Windows| windows.length().or(region).unwrap_or(0).min(region.unwrap_or(u64::MAX));
         let window = match config.pool {
             Pool::None => 1,
             _ => longest(config.fasta_windows).max(longest(config.fastq_windows)),
         };
-        let region = config.regions.as_ref().map_or(u64::MAX, |regions| regions.longest());
-        Some(Arrange { longest: window.min(region), combine })
+        Some(Arrange { longest: window, combine })
     }
 
     /// Rows of a window: one a strand, or one in all.

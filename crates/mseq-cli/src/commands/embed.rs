@@ -44,6 +44,10 @@ pub(crate) fn run(args: &EmbedArgs, quiet: bool, verbose: bool, line: &[OsString
     let bytes_total = plan.inputs.bytes();
     let selection = Selection::new(args, &plan, &tokenizer, quiet)?;
     let mut source = plan.inputs.open(tokenizer, BLOCK, selection.filter(), &plan.reading)?;
+    if !quiet {
+        // Before the first record is read, which in reverse means that it is copied.
+        scratch_note(&plan);
+    }
     // The first record tells what the input is, and a file that is no sequence fails here.
     let first = source.next()?;
     let format = match &first {
@@ -115,17 +119,20 @@ fn engine_config(
     })
 }
 
+/// Says where reading in reverse copies records to, and how much.
+fn scratch_note(plan: &EmbedPlan) {
+    let Some(need) = plan.reading.scratch(&plan.inputs) else { return };
+    let folder = std::env::temp_dir();
+    let need = need.map_or("1 byte a base".to_owned(), |bytes| format!("up to {}", say::bytes(bytes)));
+    say::note(&format!(
+        "no index (.fai) for reading in reverse: a scratch copy of one record at a time in {}, {need}",
+        folder.display()
+    ));
+}
+
 /// What a user should know before the run, and could not see from the command line.
 fn notes(plan: &EmbedPlan, checkpoint: &Checkpoint, device: &str) {
     say::note(&format!("running on {device}; this build has no CUDA engine"));
-    if let Some(need) = plan.reading.scratch(&plan.inputs) {
-        let folder = std::env::temp_dir();
-        let need = need.map_or("1 byte a base".to_owned(), |bytes| format!("up to {}", say::bytes(bytes)));
-        say::note(&format!(
-            "no index (.fai) for reading in reverse: a scratch copy of one record at a time in {}, {need}",
-            folder.display()
-        ));
-    }
     for note in &checkpoint.notes {
         say::note(note);
     }
