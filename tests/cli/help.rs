@@ -21,6 +21,9 @@ fn every_command_has_help() {
         "--stride",
         "--pool",
         "--layer",
+        "--regions",
+        "--strand",
+        "--combine-strands",
         "--context",
         "--device",
         "--dtype",
@@ -38,7 +41,7 @@ fn every_command_has_help() {
         assert!(embed.contains(option), "{option} is not in\n{embed}");
     }
     // Hidden until they work.
-    assert!(!embed.contains("--regions") && !top.contains("score"));
+    assert!(!embed.contains("--mask-stride") && !top.contains("score"));
 }
 
 #[test]

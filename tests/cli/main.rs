@@ -12,5 +12,6 @@ mod help;
 mod merge;
 mod models;
 mod pipelines;
+mod reading;
 mod select;
 mod table;
