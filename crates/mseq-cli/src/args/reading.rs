@@ -125,3 +125,43 @@ impl Reading {
         need.map(Some)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use mseq_core::Layer;
+
+    use super::*;
+
+    fn config(pool: Pool, windows: [Windows; 2], intervals: &[(u64, u64)]) -> EngineConfig {
+        let regions = Regions::new(intervals.iter().map(|&(start, end)| ("x", start, end, "name")));
+        EngineConfig {
+            pool,
+            layer: Layer::Last,
+            fasta_windows: windows[0],
+            fastq_windows: windows[1],
+            chunk: 1,
+            context: None,
+            regions: (!intervals.is_empty()).then(|| Arc::new(regions)),
+        }
+    }
+
+    /// A row must not wait for more than a window, else all rows of a chromosome do.
+    #[test]
+    fn rows_wait_for_the_longest_window_that_there_is() {
+        let both = Reading { strands: Strands::Both, bed: None };
+        let longest = |pool, windows, intervals| {
+            both.arrange(&config(pool, windows, intervals), false).map(|how| how.longest)
+        };
+        let (tiled, record) = (|n| Windows::tiled(n, n).unwrap(), Windows::record());
+        // The windows of a run without options.
+        let default = [tiled(1000), record];
+        assert_eq!(longest(Pool::Mean, default, &[]), Some(1000));
+        assert_eq!(longest(Pool::Mean, [record; 2], &[]), Some(0));
+        assert_eq!(longest(Pool::None, default, &[]), Some(1));
+        let intervals = &[(5, 400), (7, 9)];
+        assert_eq!(longest(Pool::Mean, default, intervals), Some(395));
+        assert_eq!(longest(Pool::Max, [tiled(90); 2], intervals), Some(90));
+        assert_eq!(longest(Pool::Last, [record; 2], intervals), Some(395));
+        assert!(Reading::default().arrange(&config(Pool::Mean, default, &[]), false).is_none());
+    }
+}

@@ -285,8 +285,10 @@ fn report(summary: &Summary, plan: &EmbedPlan, selection: &Selection, dim: usize
         Output::Stdout => "standard output".to_owned(),
     };
     let s = summary.elapsed.as_secs_f64();
+    // A base of both strands is two tokens.
+    let unit = if tally.tokens == tally.bases { "bases" } else { "tokens" };
     say::line(&format!(
-        "{target}: {} of {dim} values ({}) from {}, {} in {} ({} bases/s)",
+        "{target}: {} of {dim} values ({}) from {}, {} in {} ({} {unit}/s)",
         say::count(summary.report.rows, "row"),
         say::bytes(summary.report.bytes),
         say::count(tally.records, "record"),
