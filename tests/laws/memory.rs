@@ -84,6 +84,7 @@ fn peak(folder: &std::path::Path, input: &str, options: &[&str]) -> u64 {
     }
 }
 
+#[expect(clippy::print_stderr, reason = "figures for whoever asks with --nocapture")]
 fn flat(what: &str, (short, long): (u64, u64)) {
     eprintln!("peak resident set, {what}: {short} KiB, then {long} KiB");
     assert!(short > 5_000, "{short} KiB is no process");

@@ -85,7 +85,7 @@ fn expected(
 ) -> Vec<Row> {
     let mut sorted: Vec<&Interval> = intervals.iter().collect();
     sorted.sort_by_key(|i| (i.start, i.end));
-    let mut all: Vec<((u64, u64, bool, u64, usize), Row)> = Vec::new();
+    let mut all = Vec::new();
     for (strand, tokens) in tokens {
         for (number, interval) in sorted.iter().enumerate() {
             let (length, stride) = match pool {
@@ -114,7 +114,7 @@ fn expected(
             }
         }
     }
-    all.sort_by_key(|(key, _)| *key);
+    all.sort_by_key(|(key, _): &(_, Row)| *key);
     all.into_iter().map(|(_, row)| row).collect()
 }
 
