@@ -129,6 +129,7 @@ fn usage() {
         (&["--window", "1000000000", "--stride", "1"], "--stride"),
         (&["--add-special-tokens"], "not built yet"),
         (&["--combine-strands", "mean"], "--strand both"),
+        (&["--mask-stride", "7"], "not built yet"),
         (&["--shard", "0/3"], "from 1 to N"),
         (&["--shard", "4/3"], "from 1 to N"),
         (&["--shard", "x"], "from 1 to N"),

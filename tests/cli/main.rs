@@ -16,5 +16,6 @@ mod keep;
 mod merge;
 mod models;
 mod pipelines;
+mod reading;
 mod select;
 mod table;

@@ -6,6 +6,7 @@
     reason = "each test folder uses its own part; skips are said aloud"
 )]
 
+pub(crate) mod fasta;
 pub(crate) mod kept;
 
 use std::fs::File;
@@ -113,6 +114,7 @@ pub(crate) struct Row {
     pub(crate) start: u64,
     pub(crate) end: u64,
     pub(crate) strand: String,
+    pub(crate) region: Option<String>,
     pub(crate) embedding: Vec<u32>,
 }
 
@@ -120,6 +122,12 @@ pub(crate) struct Row {
 pub(crate) fn rows(path: &Path) -> Vec<Row> {
     let reader =
         ParquetRecordBatchReaderBuilder::try_new(File::open(path).unwrap()).unwrap().build().unwrap();
+    reader.flat_map(|batch| batch_rows(&batch.unwrap())).collect()
+}
+
+/// Every row of an Arrow IPC stream.
+pub(crate) fn stream_rows(bytes: &[u8]) -> Vec<Row> {
+    let reader = arrow_ipc::reader::StreamReader::try_new(bytes, None).unwrap();
     reader.flat_map(|batch| batch_rows(&batch.unwrap())).collect()
 }
 
@@ -143,6 +151,7 @@ pub(crate) fn batch_rows(batch: &RecordBatch) -> Vec<Row> {
                 start: number("start", i),
                 end: number("end", i),
                 strand: text("strand", i),
+                region: batch.column_by_name("region").map(|_| text("region", i)),
                 embedding: values
                     .as_primitive::<Float32Type>()
                     .values()

@@ -8,14 +8,17 @@ mod common;
 mod keep;
 #[cfg(target_os = "linux")]
 mod memory;
+mod regions;
 mod resume;
+mod strands;
 
 use std::fmt::Write;
 use std::path::Path;
 
-use common::{Row, golden_model, mamba_seq, rows};
+use common::{Row, golden_model, mamba_seq, rows, stream_rows};
 use proptest::prelude::*;
 
+const POOLS: [&str; 4] = ["mean", "max", "last", "none"];
 const MODELS: [&str; 3] = ["d13-n16-k4-e2", "d29-n4-k2-e1", "original"];
 
 /// Records of any letters that are legal DNA, some empty.
@@ -44,16 +47,54 @@ fn fasta(records: &[String]) -> String {
 /// Runs `embed` on `text` and reads the rows back.
 fn embed(folder: &Path, text: &str, model: &str, options: &[&str]) -> Vec<Row> {
     std::fs::write(folder.join("x.fa"), text).unwrap();
+    embed_file(folder, "x.fa", model, options)
+}
+
+/// Runs `embed` on a file of `folder` and reads the rows back.
+fn embed_file(folder: &Path, input: &str, model: &str, options: &[&str]) -> Vec<Row> {
     let model = golden_model(model);
-    let mut args = vec!["embed", "x.fa", "-o", "x.parquet", "--model", &model];
+    let mut args = vec!["embed", input, "-o", "x.parquet", "--model", &model];
     args.extend(options);
     let ran = mamba_seq(folder, &args);
     assert_eq!(ran.code, 0, "{args:?}: {}", ran.stderr);
     rows(&folder.join("x.parquet"))
 }
 
+/// The same as an Arrow stream on standard output.
+fn embed_stream(folder: &Path, input: &str, model: &str, options: &[&str]) -> Vec<Row> {
+    let model = golden_model(model);
+    let mut args = vec!["embed", input, "-o", "-", "--model", &model];
+    args.extend(options);
+    let ran = mamba_seq(folder, &args);
+    assert_eq!(ran.code, 0, "{args:?}: {}", ran.stderr);
+    stream_rows(&ran.stdout)
+}
+
+/// The rows of `i/n` for each i, joined by `merge`.
+fn embed_shards(folder: &Path, input: &str, n: u32, model: &str, options: &[&str]) -> Vec<Row> {
+    let model = golden_model(model);
+    let names: Vec<String> = (1..=n).map(|i| format!("s{i}-of-{n}.parquet")).collect();
+    for (i, name) in names.iter().enumerate() {
+        let shard = format!("{}/{n}", i + 1);
+        let mut args = vec!["embed", input, "-o", name, "--model", &model, "--shard", &shard];
+        args.extend(options);
+        let ran = mamba_seq(folder, &args);
+        assert_eq!(ran.code, 0, "{args:?}: {}", ran.stderr);
+    }
+    let mut args = vec!["merge", "-o", "merged.parquet"];
+    args.extend(names.iter().map(String::as_str));
+    let ran = mamba_seq(folder, &args);
+    assert_eq!(ran.code, 0, "{args:?}: {}", ran.stderr);
+    rows(&folder.join("merged.parquet"))
+}
+
+/// Rows without the name of their file, which differs from one wrapping to the next.
+fn nameless(rows: Vec<Row>) -> Vec<Row> {
+    rows.into_iter().map(|row| Row { source: String::new(), ..row }).collect()
+}
+
 fn case() -> impl Strategy<Value = (Vec<String>, &'static str, Vec<String>)> {
-    let pools = proptest::sample::select(vec!["mean", "max", "last", "none"]);
+    let pools = proptest::sample::select(POOLS.to_vec());
     let windows = prop_oneof![Just("record".to_owned()), (1u32..300).prop_map(|n| n.to_string())];
     let layers = proptest::sample::select(vec!["0", "1", "last"]);
     let pieces =

@@ -1,4 +1,4 @@
-//! Memory does not grow with length.
+//! Memory does not grow with length, nor with the number of records.
 
 use std::io::{BufWriter, Write};
 use std::process::{Command, Stdio};
@@ -6,25 +6,67 @@ use std::time::Duration;
 
 use crate::common::golden_model;
 
+/// Random bases, always the same.
+struct Bases(u32);
+
+impl Bases {
+    fn line(&mut self, len: usize) -> Vec<u8> {
+        let mut letter = || {
+            self.0 = self.0.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            b"ACGT"[(self.0 >> 30) as usize]
+        };
+        (0..len).map(|_| letter()).collect()
+    }
+}
+
 /// Peak resident set of `embed` on one random record of `bases` bases, in KiB.
-fn peak(bases: usize) -> u64 {
-    let folder = tempfile::tempdir().unwrap();
+fn peak_of_record(bases: usize, options: &[&str]) -> u64 {
+    let folder = quiet_folder();
     let mut out = BufWriter::new(std::fs::File::create(folder.path().join("x.fa")).unwrap());
     writeln!(out, ">x").unwrap();
-    let mut state = 99u32;
+    let mut random = Bases(99);
     for _ in 0..bases / 80 {
-        let line: Vec<u8> = (0..80)
-            .map(|_| {
-                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-                b"ACGT"[(state >> 30) as usize]
-            })
-            .collect();
-        out.write_all(&line).and_then(|()| out.write_all(b"\n")).unwrap();
+        out.write_all(&random.line(80)).and_then(|()| out.write_all(b"\n")).unwrap();
     }
     out.into_inner().unwrap();
+    // As many intervals whatever the length, in no order, of 200 bases each.
+    let mut bed = BufWriter::new(std::fs::File::create(folder.path().join("x.bed")).unwrap());
+    for i in 0..INTERVALS {
+        let start = i * 7919 % INTERVALS * (bases / INTERVALS);
+        writeln!(bed, "x\t{start}\t{}\ti{i}", (start + 200).min(bases)).unwrap();
+    }
+    bed.into_inner().unwrap();
+    peak(folder.path(), "x.fa", options)
+}
+
+/// The same of a table of `rows` random sequences of 100 bases.
+fn peak_of_table(rows: usize, options: &[&str]) -> u64 {
+    let folder = quiet_folder();
+    let mut out = BufWriter::new(std::fs::File::create(folder.path().join("x.csv")).unwrap());
+    writeln!(out, "sequence,label").unwrap();
+    let mut random = Bases(7);
+    for i in 0..rows {
+        out.write_all(&random.line(100)).unwrap();
+        writeln!(out, ",label {i}").unwrap();
+    }
+    out.into_inner().unwrap();
+    peak(folder.path(), "x.csv", options)
+}
+
+const INTERVALS: usize = 10_000;
+
+/// In memory where that can be: rows that wait for a disk fill their queue, up to its bound, in one
+/// run and not in the next.
+fn quiet_folder() -> tempfile::TempDir {
+    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
+}
+
+/// Peak resident set of `embed` on a file of `folder`, in KiB.
+fn peak(folder: &std::path::Path, input: &str, options: &[&str]) -> u64 {
     let mut child = Command::new(env!("CARGO_BIN_EXE_mamba-seq"))
-        .args(["embed", "x.fa", "-q", "--model", &golden_model("d29-n4-k2-e1")])
-        .current_dir(folder.path())
+        .args(["embed", input, "-q", "--model", &golden_model("d29-n4-k2-e1")])
+        .args(options)
+        .current_dir(folder)
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
@@ -42,11 +84,35 @@ fn peak(bases: usize) -> u64 {
     }
 }
 
+#[expect(clippy::print_stderr, reason = "figures for whoever asks with --nocapture")]
+fn flat(what: &str, (short, long): (u64, u64)) {
+    eprintln!("peak resident set, {what}: {short} KiB, then {long} KiB");
+    assert!(short > 5_000, "{short} KiB is no process");
+    assert!(long as f64 <= 1.05 * short as f64, "{what}: {short} KiB, then {long} KiB");
+}
+
+// The short ones are longer than all queues and buffers together.
+
 #[test]
 fn a_record_six_times_as_long_needs_no_more_memory() {
-    // Both are longer than all queues and buffers together.
-    let (short, long) = (peak(2_000_000), peak(12_000_000));
-    eprintln!("peak resident set: {short} KiB for 2 Mb, {long} KiB for 12 Mb");
-    assert!(short > 5_000, "{short} KiB is no process");
-    assert!(long as f64 <= 1.05 * short as f64, "{short} KiB for 2 Mb, {long} KiB for 12 Mb");
+    let peak = |bases| peak_of_record(bases, &[]);
+    flat("2 and 12 Mb", (peak(2_000_000), peak(12_000_000)));
+}
+
+#[test]
+fn nor_do_its_two_strands() {
+    let peak = |bases| peak_of_record(bases, &["--strand", "both"]);
+    flat("both strands of 2 and 5 Mb", (peak(2_000_000), peak(5_000_000)));
+}
+
+#[test]
+fn nor_do_as_many_intervals_of_it() {
+    let peak = |bases| peak_of_record(bases, &["--regions", "x.bed"]);
+    flat("intervals of 2 and 6 Mb", (peak(2_000_000), peak(6_000_000)));
+}
+
+#[test]
+fn nor_does_a_table_of_more_rows() {
+    let peak = |rows| peak_of_table(rows, &["--strand", "both", "--keep", "label"]);
+    flat("tables of 10,000 and 40,000 rows", (peak(10_000), peak(40_000)));
 }

@@ -9,7 +9,7 @@ use crate::common::{Row, golden_model, mamba_seq, rows};
 const SMALL: &str = "d29-n4-k2-e1";
 
 /// Three records, the middle one long enough for several checkpoints.
-fn genome() -> String {
+fn genome(middle: usize) -> String {
     let mut state = 12345u32;
     let mut letters = |n: usize| -> String {
         (0..n)
@@ -19,7 +19,7 @@ fn genome() -> String {
             })
             .collect()
     };
-    format!(">a\n{}\n>b\n{}\n>c\n{}\n", letters(5_000), letters(3_000_000), letters(70_000))
+    format!(">a\n{}\n>b\n{}\n>c\n{}\n", letters(5_000), letters(middle), letters(70_000))
 }
 
 struct Job {
@@ -59,8 +59,10 @@ impl Job {
             .spawn()
             .unwrap();
         let checkpoint = self.path("out.parquet.partial.checkpoint");
+        // Of a job that goes on: one that the earlier run did not write.
+        let earlier = std::fs::read(&checkpoint).unwrap_or_default();
         let start = Instant::now();
-        while !checkpoint.exists() {
+        while std::fs::read(&checkpoint).unwrap_or_default() == earlier {
             assert!(start.elapsed() < Duration::from_secs(60), "no checkpoint");
             std::thread::sleep(Duration::from_millis(5));
         }
@@ -79,7 +81,7 @@ impl Job {
 
 #[test]
 fn killed_terminated_interrupted_and_resumed() {
-    let text = genome();
+    let text = genome(3_000_000);
     let options = ["--window", "700", "--stride", "300", "--resume", "--threads", "1"];
     let (whole, from) = Job::new(&text).finish(&options);
     assert_eq!(from, 0);
@@ -101,7 +103,7 @@ fn killed_terminated_interrupted_and_resumed() {
 
 #[test]
 fn another_job_is_refused_by_name() {
-    let text = genome();
+    let text = genome(3_000_000);
     let job = Job::new(&text);
     job.stop(&["--resume"], "-KILL");
     let refused = |options: &[&str], words: &[&str]| {
@@ -175,4 +177,37 @@ fn resume_without_a_checkpoint_starts_afresh_with_a_note() {
     assert_eq!(ran.code, 0, "{}", ran.stderr);
     assert!(ran.stderr.contains("no checkpoint of an earlier run: starting afresh"), "{}", ran.stderr);
     assert_eq!(rows(Path::new(&folder.path().join("x.embeddings.parquet"))).len(), 1);
+}
+
+/// Killed on the forward strand, on the reverse one and between the two, with rows that are in
+/// another order in the log than in the file.
+#[test]
+fn both_strands_and_intervals_resume() {
+    let text = genome(1_500_000);
+    let folder = tempfile::tempdir().unwrap();
+    let bed = folder.path().join("x.bed");
+    // Overlapping intervals along most of `b`, and one in each of the others.
+    let mut intervals = "c\t100\t69000\tc\na\t4000\t5000\n".to_owned();
+    for i in (0..400).rev() {
+        let start = 50_000 + i * 3501;
+        intervals += &format!("b\t{start}\t{}\ti{i}\n", start + 900 + i * 97 % 30_000);
+    }
+    std::fs::write(&bed, intervals).unwrap();
+    let bed = bed.display().to_string();
+    for options in [
+        &["--strand", "both", "--window", "700", "--stride", "300"][..],
+        &["--strand", "both", "--combine-strands", "mean", "--regions", &bed],
+        &["--strand", "reverse", "--regions", &bed, "--window", "record", "--pool", "max"],
+    ] {
+        let (whole, from) = Job::new(&text).finish(options);
+        assert_eq!(from, 0);
+        let job = Job::new(&text);
+        for _ in 0..2 {
+            // The whole job takes longer than two checkpoints, or this fails loudly.
+            job.stop(&[options, &["--resume", "--threads", "1"]].concat(), "-KILL");
+        }
+        let (resumed, from) = job.finish(&[options, &["--resume", "--chunk", "333"]].concat());
+        assert!(from > 0, "{options:?} was not resumed");
+        assert!(resumed == whole, "{options:?}: other rows");
+    }
 }

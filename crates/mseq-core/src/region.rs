@@ -22,13 +22,14 @@ pub struct Region {
 /// let regions = Regions::new([("chr1", 5, 9, "b"), ("chr1", 2, 6, "a"), ("chr1", 6, 7, "c")]);
 /// let lanes: Vec<_> = regions.of("chr1").iter().map(|r| (r.start, r.lane)).collect();
 /// assert_eq!(lanes, [(2, 0), (5, 1), (6, 0)]);
-/// assert_eq!((regions.depth(), regions.longest()), (2, 4));
+/// assert_eq!((regions.depth(), regions.longest(), regions.shortest()), (2, 4, 1));
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Regions {
     by_record: HashMap<Arc<str>, Arc<[Region]>>,
     depth: u32,
     longest: u64,
+    shortest: u64,
 }
 
 impl Regions {
@@ -53,7 +54,11 @@ impl Regions {
         for (record, mut group) in groups {
             group.sort_by_key(|r| (r.start, r.end));
             all.depth = all.depth.max(lanes(&mut group));
-            all.longest = all.longest.max(group.iter().map(|r| r.end - r.start).max().unwrap_or(0));
+            for len in group.iter().map(|r| r.end - r.start) {
+                all.longest = all.longest.max(len);
+                // 0 is none so far.
+                all.shortest = if all.shortest == 0 { len } else { all.shortest.min(len) };
+            }
             all.by_record.insert(record, group.into());
         }
         all
@@ -72,6 +77,11 @@ impl Regions {
     /// Bases of the longest interval.
     pub fn longest(&self) -> u64 {
         self.longest
+    }
+
+    /// Bases of the shortest interval.
+    pub fn shortest(&self) -> u64 {
+        self.shortest
     }
 }
 

@@ -116,9 +116,10 @@ impl WindowTracker {
     ) {
         let reversed = self.reversed;
         let (pos, stop) = (stretch.pos, stretch.pos + stretch.len);
-        let mut found: Vec<(u64, PoolSegment, Closed)> = Vec::new();
+        let mut found: Vec<(u64, u32, PoolSegment, Closed)> = Vec::new();
         let (windows, starts) = (self.windows, self.starts.clone());
-        let mut add = |interval: Span, known: bool, lane: u64, region: Option<&Arc<str>>| {
+        let mut add = |interval: Span, known: bool, number: u32, region: Option<&Region>| {
+            let lane = region.map_or(0, |region| u64::from(region.lane));
             // The stretch from the interval's first base on the forward strand.
             let here = Self::turn(reversed, Span::new(pos, stop));
             let base = interval.start;
@@ -131,8 +132,9 @@ impl WindowTracker {
                 _ => (0, 1),
             };
             let last = if known { last.min(windows.count(interval.len())) } else { last };
-            let number = |start: u64| windows.stride().map_or(start.min(1), |stride| start.div_ceil(stride));
-            let (first, last) = (first.max(number(starts.start)), last.min(number(starts.end)));
+            let window_at =
+                |start: u64| windows.stride().map_or(start.min(1), |stride| start.div_ceil(stride));
+            let (first, last) = (first.max(window_at(starts.start)), last.min(window_at(starts.end)));
             for k in first..last {
                 let span = windows.span(k, interval.len());
                 let span = Span::new(base + span.start, base.saturating_add(span.end));
@@ -146,7 +148,8 @@ impl WindowTracker {
                     keep: (!closes).then_some(slot),
                     count: if closes { span.len() } else { 0 },
                 };
-                found.push((read.end, segment, Closed { span, region: region.cloned() }));
+                let region = region.map(|region| Arc::clone(&region.name));
+                found.push((read.end, number, segment, Closed { span, region }));
             }
         };
         match (&mut self.regions, reversed) {
@@ -157,18 +160,18 @@ impl WindowTracker {
                 cursor.seek(pos, stop, |span| Self::turn(reversed, span));
                 for &i in &cursor.open {
                     let region = &cursor.all[i as usize];
-                    add(Span::new(region.start, region.end), true, region.lane.into(), Some(&region.name));
+                    add(Span::new(region.start, region.end), true, i, Some(region));
                 }
             }
         }
         if self.regions.is_some() || reversed.is_some() {
-            // Stable: of equal windows the interval that comes first in the order of the file does.
-            found.sort_by_key(|(end, _, closed)| (*end, closed.span.start, closed.span.end));
+            // Of equal windows that of the earlier interval comes first, whichever was read first.
+            found.sort_by_key(|(end, number, _, row)| (*end, row.span.start, row.span.end, *number));
             if reversed.is_some() {
                 found.chunk_by_mut(|a, b| a.0 == b.0).for_each(<[_]>::reverse);
             }
         }
-        for (_, segment, row) in found {
+        for (_, _, segment, row) in found {
             if segment.keep.is_none() {
                 closed.push(row);
             }
@@ -301,11 +304,16 @@ mod tests {
             // The same rows in the same order, whatever the cuts.
             let whole = play(WindowTracker::new(windows, reversed, Some(&regions), "x"), bases, &[64]);
             prop_assert_eq!(&rows, &whole);
+            // Of equal windows that of the earlier interval is first, in both directions.
+            let sorted = regions.of("x");
+            let number = |c: &Closed| sorted.iter().position(|r| Some(&r.name) == c.region.as_ref());
+            let key = |c: &Closed| (c.span.start, c.span.end, number(c));
             if back {
-                let keys: Vec<_> = rows.iter().rev().map(|(c, _)| (c.span.start, c.span.end)).collect();
+                let keys: Vec<_> = rows.iter().rev().map(|(c, _)| key(c)).collect();
                 prop_assert!(keys.is_sorted());
             } else {
-                prop_assert!(rows.iter().map(|(c, _)| c.span.end).is_sorted());
+                let keys: Vec<_> = rows.iter().map(|(c, _)| (c.span.end, key(c))).collect();
+                prop_assert!(keys.is_sorted());
             }
             let mut found: Vec<_> = rows.into_iter().map(|(c, mut seen)| {
                 if back {

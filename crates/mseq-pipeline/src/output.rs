@@ -47,9 +47,10 @@ impl Writing {
         resume: Option<&Checkpoint>,
     ) -> Result<Self> {
         let options = Options { arrange, ..Options::for_layout(layout.embed()) };
-        let direct = |sink: Box<dyn Sink>| -> Result<Self> {
+        // The sink last: a stream that has begun would have to end.
+        let direct = |sink: &dyn Fn() -> mseq_sink::Result<Box<dyn Sink>>| -> Result<Self> {
             if arrange.is_none() {
-                return Ok(Self::Direct(sink));
+                return Ok(Self::Direct(sink().map_err(broken_pipe)?));
             }
             let parent = std::env::temp_dir();
             let folder =
@@ -61,16 +62,16 @@ impl Writing {
                 options.clone(),
                 || {},
             )?;
+            let sink = sink().map_err(broken_pipe)?;
             Ok(Self::Spooled { log: Box::new(log), sink, _folder: folder })
         };
         Ok(match output {
-            Output::Stdout => {
-                let sink = IpcSink::new(std::io::stdout(), layout.clone(), metadata, &options);
-                direct(Box::new(sink.map_err(broken_pipe)?))?
-            }
-            Output::Parquet(path) if !RowLog::can_log(path) => {
-                direct(Box::new(ParquetSink::create(path, layout.clone(), metadata, options.clone())?))?
-            }
+            Output::Stdout => direct(&|| {
+                Ok(Box::new(IpcSink::new(std::io::stdout(), layout.clone(), metadata, &options)?))
+            })?,
+            Output::Parquet(path) if !RowLog::can_log(path) => direct(&|| {
+                Ok(Box::new(ParquetSink::create(path, layout.clone(), metadata, options.clone())?))
+            })?,
             Output::Parquet(path) | Output::Log(path) => {
                 let log = match resume {
                     Some(c) => RowLog::resume(path, layout, metadata, options, &c.saved)?,

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use crate::decompress::{Bytes, decompress};
 use crate::error::IndexError;
 use crate::fai::IndexFiles;
-use crate::fault::place;
+use crate::fault::{Fault, place};
 use crate::{Error, Result};
 
 /// A step forward of at most this many bytes is read, not sought.
@@ -53,6 +53,22 @@ impl Blocks {
         let (file, text) = self.0[..next].last().copied().unwrap_or_default();
         (file, offset - text)
     }
+}
+
+/// Goes to a block, which must look like one: other bytes would be taken for plain text.
+fn check_block(file: &mut File, block: u64) -> io::Result<()> {
+    let mut magic = [0; 2];
+    file.seek(SeekFrom::Start(block))?;
+    file.read_exact(&mut magic)
+        .and_then(|()| match magic {
+            [0x1f, 0x8b] => Ok(()),
+            _ => Err(Fault::CorruptGzip("not gzip data".into()).into()),
+        })
+        .map_err(|e| match e.kind() {
+            io::ErrorKind::UnexpectedEof => Fault::CorruptGzip("the file ends before".into()).into(),
+            _ => e,
+        })?;
+    file.seek(SeekFrom::Start(block)).map(drop)
 }
 
 enum Inner {
@@ -109,7 +125,7 @@ impl BytesAt {
                     Some(reader) if near => (offset - self.at, reader),
                     _ => {
                         let (block, skip) = blocks.find(offset);
-                        file.seek(SeekFrom::Start(block))?;
+                        check_block(file, block)?;
                         (skip, reader.insert(decompress(Box::new(file.try_clone()?))?))
                     }
                 };

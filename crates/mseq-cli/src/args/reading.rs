@@ -77,13 +77,15 @@ impl Reading {
         if self.strands == Strands::Forward && self.bed.is_none() {
             return None;
         }
-        let longest = |windows: Windows| windows.length().unwrap_or(u64::MAX);
+        // No row has to wait where the record or the interval is the window.
+        let region = config.regions.as_ref().map(|regions| regions.longest());
+        let longest =
+            |windows: Windows| windows.length().or(region).unwrap_or(0).min(region.unwrap_or(u64::MAX));
         let window = match config.pool {
             Pool::None => 1,
             _ => longest(config.fasta_windows).max(longest(config.fastq_windows)),
         };
-        let region = config.regions.as_ref().map_or(u64::MAX, |regions| regions.longest());
-        Some(Arrange { longest: window.min(region), combine })
+        Some(Arrange { longest: window, combine })
     }
 
     /// Whether whole records are read in one direction.
@@ -126,5 +128,47 @@ impl Reading {
             }
         }
         need.map(Some)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mseq_core::Layer;
+
+    use super::*;
+
+    fn config(pool: Pool, windows: [Windows; 2], intervals: &[(u64, u64)]) -> EngineConfig {
+        let regions = Regions::new(intervals.iter().map(|&(start, end)| ("x", start, end, "name")));
+        EngineConfig {
+            pool,
+            layer: Layer::Last,
+            fasta_windows: windows[0],
+            fastq_windows: windows[1],
+            chunk: 1,
+            context: None,
+            regions: (!intervals.is_empty()).then(|| Arc::new(regions)),
+            parts: None,
+            grid: 1,
+        }
+    }
+
+    /// A row must not wait for more than a window, else all rows of a chromosome do.
+    #[test]
+    fn rows_wait_for_the_longest_window_that_there_is() {
+        let both = Reading { strands: Strands::Both, bed: None };
+        let longest = |pool, windows, intervals| {
+            both.arrange(&config(pool, windows, intervals), false).map(|how| how.longest)
+        };
+        let (tiled, record) = (|n| Windows::tiled(n, n).unwrap(), Windows::record());
+        // The windows of a run without options.
+        let default = [tiled(1000), record];
+        assert_eq!(longest(Pool::Mean, default, &[]), Some(1000));
+        assert_eq!(longest(Pool::Mean, [record; 2], &[]), Some(0));
+        assert_eq!(longest(Pool::None, default, &[]), Some(1));
+        let intervals = &[(5, 400), (7, 9)];
+        assert_eq!(longest(Pool::Mean, default, intervals), Some(395));
+        assert_eq!(longest(Pool::Max, [tiled(90); 2], intervals), Some(90));
+        assert_eq!(longest(Pool::Last, [record; 2], intervals), Some(395));
+        assert!(Reading::default().arrange(&config(Pool::Mean, default, &[]), false).is_none());
     }
 }

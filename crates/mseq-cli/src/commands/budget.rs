@@ -1,5 +1,6 @@
 //! What a run may hold in memory beyond the weights, and how that is shared out.
 
+use mseq_core::{Pool, Windows};
 use mseq_cpu::CpuBackend;
 use mseq_engine::{EngineConfig, Place};
 use mseq_model::MambaShape;
@@ -48,7 +49,8 @@ impl Budget {
         let overlap = config.context.map_or(0, |c| c.overlap.saturating_mul(4));
         let sums = config.open_windows().saturating_mul(8 * shape.d_model as u64);
         let fixed = (SINK + 2 * queue).saturating_add(overlap).saturating_add(sums);
-        let row = Mamba::<CpuBackend>::workspace_bytes_per_row(shape, place.dtype) as u64;
+        let row = (Mamba::<CpuBackend>::workspace_bytes_per_row(shape, place.dtype) as u64)
+            .saturating_add(output_bytes_per_token(shape.d_model as u64, config));
         let fits = limit.saturating_sub(fixed) / row;
         let rows = chunk.unwrap_or_else(|| place.default_chunk(shape).min(fits as usize).max(1)) as u64;
         if rows > fits {
@@ -66,10 +68,30 @@ impl Budget {
     }
 }
 
+/// Bytes of the rows that a token of a step closes, where they are most: overlapping intervals may
+/// want the same token a thousand times.
+fn output_bytes_per_token(d_model: u64, config: &EngineConfig) -> u64 {
+    // Numbers and key, in the step, in the queue and in the sink.
+    let mut row = 3 * (4 * d_model + 128);
+    if config.pool != Pool::None {
+        // The sum, and what the step has to know of the window.
+        row += 8 * d_model + 400;
+    }
+    let (depth, shortest) =
+        config.regions.as_ref().map_or((1, u64::MAX), |regions| (regions.depth(), regions.shortest()));
+    let stride = |windows: Windows| windows.stride().unwrap_or(u64::MAX);
+    let apart = match config.pool {
+        Pool::None => 1,
+        // An interval closes a row at its end too.
+        _ => stride(config.fasta_windows).min(stride(config.fastq_windows)).min(shortest),
+    };
+    row.saturating_mul(depth) / apart.max(1)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use mseq_core::{DType, Layer, Pool, Windows};
+    use mseq_core::{DType, Layer, Regions};
 
     #[test]
     fn shares_never_pass_the_limit() {
@@ -119,5 +141,31 @@ mod tests {
         );
         assert!(Budget::new(None, Some(1 << 20), &shape, &config, &cpu).is_err());
         assert_eq!(Budget::new(None, Some(777), &shape, &config, &cpu).unwrap().chunk, 777);
+    }
+    #[test]
+    fn tokens_of_many_intervals_make_small_steps() {
+        let shape =
+            MambaShape { n_layer: 2, d_model: 32, d_inner: 64, d_state: 16, d_conv: 4, dt_rank: 2, vocab: 5 };
+        let chunk = |pool, n: u64| {
+            let regions = Regions::new((0..n).map(|_| ("x", 0, 20_000, "name")));
+            let config = EngineConfig {
+                pool,
+                layer: Layer::Last,
+                fasta_windows: Windows::tiled(1000, 1000).unwrap(),
+                fastq_windows: Windows::record(),
+                chunk: 1,
+                context: None,
+                regions: Some(std::sync::Arc::new(regions)),
+                parts: None,
+                grid: 1,
+            };
+            let cpu = Place { cuda: None, dtype: DType::F32, note: None };
+            Budget::new(None, None, &shape, &config, &cpu).unwrap().chunk
+        };
+        assert_eq!(chunk(Pool::None, 1), mseq_engine::default_chunk(&shape));
+        assert_eq!(chunk(Pool::Mean, 100), mseq_engine::default_chunk(&shape));
+        // 1000 rows a token, each of 256 bytes at least.
+        let few = chunk(Pool::None, 1000) as u64;
+        assert!((1..(128 << 20) / 256_000).contains(&few), "{few}");
     }
 }

@@ -59,6 +59,10 @@ pub(crate) fn run(args: &EmbedArgs, quiet: bool, verbose: bool, line: &[OsString
     for i in 0..places.len() {
         sources.push(plan.inputs.open(tokenizer.clone(), BLOCK, selection.filter(i), &plan.reading)?);
     }
+    if !quiet {
+        // Before the first record is read, which in reverse means that it is copied.
+        scratch_note(&plan);
+    }
     // The first record tells what the input is, and a file that is no sequence fails here.
     let first = sources.iter_mut().map(|source| source.next()).collect::<Result<Vec<_>, _>>()?;
     let format = match &first[0] {
@@ -191,19 +195,22 @@ fn engine_config(
     })
 }
 
+/// Says where reading in reverse copies records to, and how much.
+fn scratch_note(plan: &EmbedPlan) {
+    let Some(need) = plan.reading.scratch(&plan.inputs) else { return };
+    let folder = std::env::temp_dir();
+    let need = need.map_or("1 byte a base".to_owned(), |bytes| format!("up to {}", say::bytes(bytes)));
+    say::note(&format!(
+        "no index (.fai) for reading in reverse: a scratch copy of one record at a time in {}, {need}",
+        folder.display()
+    ));
+}
+
 /// What a user should know before the run, and could not see from the command line.
 fn notes(plan: &EmbedPlan, checkpoint: &Checkpoint, device: &str, place: &Place) {
     match &place.note {
         Some(why) => say::note(&format!("running on {device}: {why}")),
         None => say::note(&format!("running on {device}, {}", place.dtype)),
-    }
-    if let Some(need) = plan.reading.scratch(&plan.inputs) {
-        let folder = std::env::temp_dir();
-        let need = need.map_or("1 byte a base".to_owned(), |bytes| format!("up to {}", say::bytes(bytes)));
-        say::note(&format!(
-            "no index (.fai) for reading in reverse: a scratch copy of one record at a time in {}, {need}",
-            folder.display()
-        ));
     }
     for note in &checkpoint.notes {
         say::note(note);
@@ -364,8 +371,10 @@ fn report(summary: &Summary, plan: &EmbedPlan, selection: &Selection, dim: usize
         Output::Stdout => "standard output".to_owned(),
     };
     let s = summary.elapsed.as_secs_f64();
+    // A base of both strands is two tokens.
+    let unit = if tally.tokens == tally.bases { "bases" } else { "tokens" };
     say::line(&format!(
-        "{target}: {} of {dim} values ({}) from {}, {} in {} ({} bases/s)",
+        "{target}: {} of {dim} values ({}) from {}, {} in {} ({} {unit}/s)",
         say::count(summary.report.rows, "row"),
         say::bytes(summary.report.bytes),
         say::count(tally.records, "record"),

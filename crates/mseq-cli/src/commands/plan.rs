@@ -2,11 +2,11 @@
 
 use std::time::Instant;
 
-use mseq_core::Pool;
+use mseq_core::{Item, Pool};
 use mseq_engine::{BatchOutput, ChunkBatch, EngineConfig, Place, open};
 use mseq_model::Checkpoint;
 use mseq_pipeline::Output;
-use mseq_source::Counts;
+use mseq_source::{DnaTokenizer, Strands};
 
 use super::budget::Budget;
 use crate::args::{EmbedArgs, EmbedPlan};
@@ -18,8 +18,52 @@ const LARGE: u64 = 100_000_000_000;
 /// Bytes of a row beside its numbers: coordinates are delta-coded, texts are in dictionaries.
 const KEY_BYTES: u64 = 4;
 
-fn counts(plan: &EmbedPlan) -> Result<Counts, Failure> {
-    plan.inputs.count()
+/// What a run reads and writes.
+#[derive(Default)]
+struct Sizes {
+    records: u64,
+    /// Through the model, both strands counted.
+    tokens: u64,
+    rows: u64,
+    /// Bases of the longest record, as far as it is read.
+    longest: u64,
+}
+
+/// Counts in a pass over the input. With intervals it reads what the run would, and fails where
+/// that would; else it only counts letters.
+fn sizes(plan: &EmbedPlan, checkpoint: &Checkpoint) -> Result<Sizes, Failure> {
+    let windows = plan.windows(plan.inputs.first_format()?);
+    let rows_of = |bases: u64| if plan.pool == Pool::None { bases } else { windows.count(bases) };
+    let each = plan.reading.rows_a_window(plan.combine);
+    let Some(bed) = &plan.reading.bed else {
+        let counts = plan.inputs.count()?;
+        let strands = if plan.reading.strands == Strands::Both { 2 } else { 1 };
+        return Ok(Sizes {
+            records: counts.records,
+            tokens: strands * counts.bases,
+            rows: each * counts.lengths.iter().map(|&bases| rows_of(bases)).sum::<u64>(),
+            longest: counts.lengths.iter().max().copied().unwrap_or(0),
+        });
+    };
+    let tokens = &checkpoint.tokens;
+    let tokenizer = DnaTokenizer::new(&tokens.letters, tokens.unknown);
+    let mut source = plan.inputs.open(tokenizer, 1 << 16, None, &plan.reading)?;
+    let (mut sizes, mut last) = (Sizes::default(), None);
+    while let Some(item) = source.next()? {
+        match item {
+            Item::Begin(head) if last.replace(head.index) != Some(head.index) => {
+                sizes.records += 1;
+                let spans = bed.set.of(&head.id).iter().map(|i| rows_of(i.end - i.start));
+                sizes.rows += each * spans.sum::<u64>();
+            }
+            Item::End(tail) => {
+                sizes.tokens += tail.bases;
+                sizes.longest = sizes.longest.max(tail.bases);
+            }
+            _ => {}
+        }
+    }
+    Ok(sizes)
 }
 
 fn value_bytes(plan: &EmbedPlan) -> u64 {
@@ -32,7 +76,7 @@ fn value_bytes(plan: &EmbedPlan) -> u64 {
 /// Says how large a file of one row a token becomes, and refuses beyond 100 GB without `--yes`.
 pub(super) fn check_size(args: &EmbedArgs, plan: &EmbedPlan, dim: usize, quiet: bool) -> Result<(), Failure> {
     let each = dim as u64 * value_bytes(plan) + KEY_BYTES;
-    if plan.inputs.has_stdin() {
+    if plan.inputs.has_stdin() && plan.reading.bed.is_none() {
         if !quiet {
             say::note(&format!(
                 "--pool none: one row a token, about {} a million tokens",
@@ -41,17 +85,21 @@ pub(super) fn check_size(args: &EmbedArgs, plan: &EmbedPlan, dim: usize, quiet: 
         }
         return Ok(());
     }
-    let bases = counts(plan)?.bases;
-    let bytes = bases.saturating_mul(each);
+    let bases = match &plan.reading.bed {
+        Some(bed) => bed.set.intervals().iter().map(|i| i.end - i.start).fold(0, u64::saturating_add),
+        None => plan.inputs.count()?.bases,
+    };
+    let rows = bases.saturating_mul(plan.reading.rows_a_window(plan.combine));
+    let bytes = rows.saturating_mul(each);
     if bytes > LARGE && !args.yes {
         return Err(Failure::Usage(format!(
             "--pool none gives {} of {} before compression; add --yes to write it, or pool",
-            say::count(bases, "row"),
+            say::count(rows, "row"),
             say::bytes(bytes)
         )));
     }
     if !quiet {
-        say::note(&format!("--pool none: {} of up to {}", say::count(bases, "row"), say::bytes(bytes)));
+        say::note(&format!("--pool none: {} of up to {}", say::count(rows, "row"), say::bytes(bytes)));
     }
     Ok(())
 }
@@ -70,21 +118,11 @@ pub(super) fn dry_run(
                 .into(),
         ));
     }
-    let counts = counts(plan)?;
-    let windows = plan.windows(plan.inputs.first_format()?);
-    let rows_of = |bases: u64| if plan.pool == Pool::None { bases } else { windows.count(bases) };
-    let spans: u64 = match &plan.reading.bed {
-        Some(bed) => bed.set.intervals().iter().map(|i| rows_of(i.end - i.start)).sum(),
-        None => counts.lengths.iter().map(|&bases| rows_of(bases)).sum(),
-    };
-    let rows = spans * plan.reading.rows_a_window(plan.combine);
-    let both = plan.reading.strands == mseq_source::Strands::Both;
-    let tokens = if both { 2 * counts.bases } else { counts.bases };
+    let sizes = sizes(plan, checkpoint)?;
     let scratch = match plan.reading.scratch(&plan.inputs) {
         None => "none".to_owned(),
         Some(need) => {
-            let longest = counts.lengths.iter().max().copied().unwrap_or(0);
-            let need = need.map_or(longest, |most| most.min(longest));
+            let need = need.map_or(sizes.longest, |most| most.min(sizes.longest));
             format!("{} in {}", say::bytes(need), std::env::temp_dir().display())
         }
     };
@@ -111,13 +149,13 @@ pub(super) fn dry_run(
         shape.n_layer,
         shape.d_model,
         config.chunk,
-        say::grouped(counts.records),
-        say::grouped(tokens),
-        say::grouped(rows),
-        say::bytes(rows * row_bytes),
+        say::grouped(sizes.records),
+        say::grouped(sizes.tokens),
+        say::grouped(sizes.rows),
+        say::bytes(sizes.rows * row_bytes),
         if plan.inputs.keeps() { ", and the kept columns" } else { "" },
         say::bytes(memory),
-        say::seconds(tokens as f64 / rate),
+        say::seconds(sizes.tokens as f64 / rate),
         say::grouped(rate as u64),
     ))
 }

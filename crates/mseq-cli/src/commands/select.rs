@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BinaryHeap};
 use std::ops::Range;
 use std::sync::Arc;
 
-use mseq_core::{Item, Pool, Windows};
+use mseq_core::{Item, Pool, RecordHead, Windows};
 use mseq_engine::{Context, EngineConfig};
 use mseq_source::{DnaTokenizer, Keep, RecordFilter, Strands};
 use sha2::{Digest, Sha256};
@@ -130,10 +130,17 @@ fn good_records(
     quiet: bool,
     skip: bool,
 ) -> Result<(Vec<Option<u64>>, u64), Failure> {
-    // The reverse strand reads a record to its end.
-    let reading =
-        if plan.reading.strands == Strands::Forward { plan.reading.forward() } else { Reading::default() };
-    let mut source = plan.inputs.open(tokenizer.clone(), 1 << 16, None, &reading)?;
+    let (filter, reading) = match &plan.reading.bed {
+        // The reverse strand reads a record to its end, but only one that has an interval.
+        Some(bed) if plan.reading.strands != Strands::Forward => {
+            let set = Arc::clone(&bed.set);
+            let keep =
+                move |head: &RecordHead| if set.of(&head.id).is_empty() { Keep::Skip } else { Keep::All };
+            (Some(RecordFilter::new(keep)), Reading::default())
+        }
+        _ => (None, plan.reading.forward()),
+    };
+    let mut source = plan.inputs.open(tokenizer.clone(), 1 << 16, filter, &reading)?;
     let mut lengths: Vec<Option<u64>> = Vec::new();
     let mut bad = 0u64;
     loop {
