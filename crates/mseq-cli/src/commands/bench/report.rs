@@ -283,7 +283,7 @@ impl Report<'_> {
         );
         self.stage_table(&mut text);
         self.rate_table(&floor, &mut text);
-        text
+        text.lines().map(|line| format!("{}\n", line.trim_end())).collect()
     }
 
     fn stage_table(&self, text: &mut String) {
