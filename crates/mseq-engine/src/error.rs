@@ -69,11 +69,19 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 impl Error {
     /// Whether a smaller step may fit where this one did not.
     pub fn is_out_of_memory(&self) -> bool {
-        let backend = match self {
-            Self::Backend(e) => e,
-            Self::Model(mseq_model::Error::Backend(e)) => e,
-            _ => return false,
-        };
-        matches!(backend, mseq_backend::Error::OutOfMemory { .. })
+        matches!(self.backend(), Some(mseq_backend::Error::OutOfMemory { .. }))
+    }
+
+    /// Whether the device failed, for want of memory or for another reason.
+    pub fn is_device(&self) -> bool {
+        let device = self.backend().is_some_and(|e| matches!(e, mseq_backend::Error::Device { .. }));
+        device || self.is_out_of_memory()
+    }
+
+    fn backend(&self) -> Option<&mseq_backend::Error> {
+        match self {
+            Self::Backend(e) | Self::Model(mseq_model::Error::Backend(e)) => Some(e),
+            _ => None,
+        }
     }
 }

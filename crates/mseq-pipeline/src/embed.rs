@@ -185,7 +185,11 @@ async fn stages(
     tokio::pin!(joined);
     tokio::select! {
         result = &mut joined => {
-            let (tally, (report, log)) = result?;
+            let saved = || shared.saved.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            let (tally, (report, log)) = result.map_err(|e| match (e, saved()) {
+                (Error::Engine(cause), Some(saved)) if cause.is_device() => Error::Device { cause, saved },
+                (e, _) => e,
+            })?;
             Ok((Summary { tally, resumed_from, report, elapsed: start.elapsed() }, log))
         }
         signal = signal() => {

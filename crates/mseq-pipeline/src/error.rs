@@ -51,6 +51,14 @@ pub enum Error {
         /// Where the work is saved.
         saved: Option<PathBuf>,
     },
+    /// The device failed after work was saved.
+    #[error("{cause}; the work so far is in {}: add --resume to go on, on any device of the same --dtype", saved.display())]
+    Device {
+        /// What failed.
+        cause: mseq_engine::Error,
+        /// The log that the checkpoint belongs to.
+        saved: PathBuf,
+    },
     /// A checkpoint can't be written or read.
     #[error("{}: {message}", path.display())]
     Checkpoint {
