@@ -137,7 +137,7 @@ proptest! {
         let folder = tempfile::tempdir().unwrap();
         let options: Vec<&str> = options.iter().map(String::as_str).collect();
         let text = fasta(&records);
-        let whole = embed(folder.path(), &text, model, &[&options[..], &["--chunk", "100000", "--threads", "1"]].concat());
+        let whole = embed(folder.path(), &text, model, &[&options[..], &["--chunk", "100000", "--threads", "1", "--memory-limit", "1GiB"]].concat());
         let (chunk, threads) = (chunk.to_string(), threads.to_string());
         let cut = embed(folder.path(), &text, model, &[&options[..], &["--chunk", &chunk, "--threads", &threads]].concat());
         prop_assert_eq!(whole, cut);
