@@ -189,7 +189,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::packer::Context;
+    use crate::context::Context;
 
     /// Gives the ids back, and writes down what it was given.
     struct Echo(Arc<Mutex<Vec<ChunkBatch>>>);

@@ -9,6 +9,7 @@
 //! part is a lane, without padding. So at most one record crosses from a step into the next, rows
 //! leave in input order, and memory depends neither on the length nor on the number of records.
 
+mod context;
 mod engine;
 mod error;
 mod open;
@@ -18,10 +19,11 @@ mod runner;
 mod threaded;
 mod windows;
 
+pub use context::Context;
 pub use engine::{Engine, RecordSummary, Step};
 pub use error::{Error, Result};
 pub use open::{Opened, Place, choose, choose_all, default_chunk, open};
-pub use packer::{BatchOutput, ChunkBatch, Context, EngineConfig, Packer};
+pub use packer::{BatchOutput, ChunkBatch, EngineConfig, Packer};
 pub use position::Position;
 pub use runner::{ModelRunner, Runner, Snapshot};
 

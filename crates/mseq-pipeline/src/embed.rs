@@ -11,9 +11,10 @@ use tokio::task::JoinHandle;
 use crate::checkpoint::{Checkpoint, Digest};
 use crate::input::Input;
 use crate::output::{Output, Writing};
+use crate::signal::signal;
 use crate::stats::{Counters, Summary, Tally};
 use crate::wire::{Closed, Receiver, Sender, Stop, queue};
-use crate::{Error, Result, Signal};
+use crate::{Error, Result};
 
 /// A checked embedding job: everything opened that can fail before the first base is read.
 pub struct EmbedJob {
@@ -389,25 +390,6 @@ fn write(mut writing: Writing, mut messages: Receiver<Message>, shared: &Shared)
             Err(e)
         }
     }
-}
-
-#[cfg(unix)]
-async fn signal() -> Result<Signal> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let internal = |e: std::io::Error| Error::Internal(format!("cannot listen for signals: {e}"));
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(internal)?;
-    let mut terminate = signal(SignalKind::terminate()).map_err(internal)?;
-    Ok(tokio::select! {
-        _ = interrupt.recv() => Signal::Interrupt,
-        _ = terminate.recv() => Signal::Terminate,
-    })
-}
-
-#[cfg(not(unix))]
-async fn signal() -> Result<Signal> {
-    let internal = |e: std::io::Error| Error::Internal(format!("cannot listen for signals: {e}"));
-    tokio::signal::ctrl_c().await.map_err(internal)?;
-    Ok(Signal::Interrupt)
 }
 
 #[cfg(test)]

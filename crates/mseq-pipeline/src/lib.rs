@@ -14,6 +14,7 @@ mod error;
 mod input;
 mod many;
 mod output;
+mod signal;
 mod stats;
 mod wire;
 
