@@ -1,3 +1,4 @@
+use crate::count_side_by_side::count_side_by_side;
 use crate::tokenize::check;
 use crate::walk::{Origin, Walk};
 use crate::{IndexedFasta, InputSet, Result};
@@ -14,7 +15,7 @@ pub struct Counts {
 }
 
 /// Counts all inputs without making tokens: by the index beside a FASTA file, else by reading it
-/// once. Standard input is used up by it.
+/// once, in stretches side by side where it is plain text. Standard input is used up by it.
 ///
 /// # Errors
 ///
@@ -32,6 +33,12 @@ pub fn count(set: &InputSet) -> Result<Counts> {
             && let Some(fasta) = IndexedFasta::open(path)?
         {
             fasta.records().iter().for_each(|record| add(record.bases));
+            continue;
+        }
+        if let Some(path) = input.path()
+            && let Some(lengths) = count_side_by_side(path)
+        {
+            lengths.into_iter().for_each(&mut add);
             continue;
         }
         let mut walk = Walk::new(vec![Origin::Input(input.clone())]);

@@ -25,6 +25,7 @@
 mod bed;
 mod bytes_at;
 mod count;
+mod count_side_by_side;
 mod decompress;
 mod error;
 mod fai;
