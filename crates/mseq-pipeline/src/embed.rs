@@ -10,7 +10,7 @@ use tokio::task::JoinHandle;
 
 use crate::checkpoint::{Checkpoint, Digest};
 use crate::input::Input;
-use crate::output::{Output, Writing};
+use crate::output::{Making, Output, Writing};
 use crate::signal::signal;
 use crate::stats::{Counters, Summary, Tally};
 use crate::wire::{Closed, Receiver, Sender, Stop, queue};
@@ -36,6 +36,8 @@ pub struct EmbedJob {
     pub metadata: Vec<(String, String)>,
     /// Bytes that may wait between two stages.
     pub queue_bytes: usize,
+    /// Row groups that are encoded side by side when the Parquet file is made of the log.
+    pub encoders: usize,
     /// Whether steps run on a thread of their own, ahead of what is collected: for devices that
     /// work by themselves.
     pub ahead: bool,
@@ -150,16 +152,17 @@ async fn stages(
     let start = Instant::now();
     let earlier = earlier(&job)?;
     let EmbedJob { mut source, first, runner, engine, output, .. } = job;
-    let EmbedJob { layout, arrange, metadata, queue_bytes, ahead, digest, .. } = job;
+    let EmbedJob { layout, arrange, metadata, queue_bytes, encoders, ahead, digest, .. } = job;
+    let how = Making { arrange, encoders };
     let tally = earlier.as_ref().map_or_else(Tally::default, |c| c.tally.clone());
     let mut resumed_from = 0;
     let (engine, writing) = match earlier {
-        None => (Engine::new(engine, runner), Writing::open(&output, layout, &metadata, arrange, None)?),
+        None => (Engine::new(engine, runner), Writing::open(&output, layout, &metadata, how, None)?),
         Some(checkpoint) => {
             let p = &checkpoint.position;
             resumed_from = tally.tokens.saturating_add(if p.ended { 0 } else { p.pos });
             let engine = Engine::resume(engine, runner, p.clone(), &checkpoint.snapshot)?;
-            (engine, Writing::open(&output, layout, &metadata, arrange, Some(&checkpoint))?)
+            (engine, Writing::open(&output, layout, &metadata, how, Some(&checkpoint))?)
         }
     };
     let engine = if ahead { engine.ahead()? } else { engine };
@@ -472,6 +475,7 @@ mod tests {
             ahead: false,
             metadata: Vec::new(),
             queue_bytes: 1 << 10,
+            encoders: 2,
             digest: Digest::new(),
             resume: false,
         }

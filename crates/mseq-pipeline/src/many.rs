@@ -19,6 +19,8 @@ pub struct Whole<'a> {
     pub layout: RowLayout,
     /// File metadata.
     pub metadata: &'a [(String, String)],
+    /// Row groups that are encoded side by side.
+    pub encoders: usize,
 }
 
 /// Runs the parts of one job side by side, each with records and a device of its own, and makes one
@@ -71,7 +73,7 @@ pub fn embed_many(jobs: Vec<EmbedJob>, counters: &[Arc<Counters>], whole: Whole<
         logs.extend(log.map(|log| *log));
     }
     // The logs put their rows in order, and the file takes them as they come.
-    let options = Options::for_layout(whole.layout.embed());
+    let options = Options { encoders: whole.encoders, ..Options::for_layout(whole.layout.embed()) };
     let published = || outputs.iter().for_each(|output| checkpoint::remove(output));
     let report = finish_logs(logs, whole.output, whole.layout, whole.metadata, options, published)?;
     Ok(Summary { tally, resumed_from, report, elapsed: start.elapsed() })

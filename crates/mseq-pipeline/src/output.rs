@@ -27,6 +27,13 @@ impl Output {
     }
 }
 
+/// How a log becomes the output.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Making {
+    pub(crate) arrange: Option<Arrange>,
+    pub(crate) encoders: usize,
+}
+
 /// An output that is being written.
 pub(crate) enum Writing {
     /// A stream or a device: no going back, so nothing to resume.
@@ -43,7 +50,7 @@ impl Writing {
         output: &Output,
         layout: RowLayout,
         metadata: &[(String, String)],
-        arrange: Option<Arrange>,
+        Making { arrange, encoders }: Making,
         resume: Option<&Checkpoint>,
     ) -> Result<Self> {
         let options = Options { arrange, ..Options::for_layout(layout.embed()) };
@@ -73,6 +80,8 @@ impl Writing {
                 Ok(Box::new(ParquetSink::create(path, layout.clone(), metadata, options.clone())?))
             })?,
             Output::Parquet(path) | Output::Log(path) => {
+                // The engine is gone by then, so its memory is there for them.
+                let options = Options { encoders, ..options };
                 let log = match resume {
                     Some(c) => RowLog::resume(path, layout, metadata, options, &c.saved)?,
                     None => {

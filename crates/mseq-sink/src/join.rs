@@ -26,33 +26,36 @@ pub fn finish_logs(
 ) -> Result<Report> {
     let mut sink = Box::new(ParquetSink::create(output, layout, metadata, options)?);
     let paths: Vec<_> = logs.iter().map(|log| log.path().to_owned()).collect();
-    // Logs are read side by side, and this thread encodes.
-    thread::scope(|scope| {
+    // Logs are read side by side, and this thread puts their rows together for the encoders. The logs
+    // come back, since they are locked until they are gone.
+    let logs = thread::scope(|scope| {
         let mut readers = Vec::new();
         let mut rows = Vec::new();
-        for log in logs {
+        for mut log in logs {
             let (send, receive) = sync_channel(WAITING);
-            readers.push(scope.spawn(move || log.finish_into(Box::new(Forward(send)))));
+            readers.push(scope.spawn(move || (log.give(Box::new(Forward(send))), log)));
             rows.push(Rows { receive, block: RowBlock::default(), at: 0 });
         }
         let joined = join(&mut rows, &mut *sink);
         // Readers that still send find nobody, and end.
         drop(rows);
+        let mut logs = Vec::new();
         for reader in readers {
             match reader.join() {
                 // What stopped the join counts more than that a reader found nobody.
-                Ok(Err(Error::Failed)) | Ok(Ok(_)) => {}
-                Ok(Err(e)) => return Err(e),
+                Ok((Err(Error::Failed) | Ok(_), log)) => logs.push(log),
+                Ok((Err(e), _)) => return Err(e),
                 Err(_) => return Err(Error::Failed),
             }
         }
-        joined
+        joined.map(|()| logs)
     })?;
     let report = sink.finish()?;
     published();
     for path in paths {
         std::fs::remove_file(path).ok();
     }
+    drop(logs);
     Ok(report)
 }
 
@@ -132,7 +135,8 @@ mod tests {
         let layout = layouts(3).next().unwrap();
         let all = rows(400, 3);
         let folder = tempfile::tempdir().unwrap();
-        let options = || Options { batch_bytes: 900, ..Options::default() };
+        let options =
+            || Options { batch_bytes: 900, row_group_bytes: 4096, encoders: 2, ..Options::default() };
         let mut logs = Vec::new();
         for (i, mine) in [[0, 3, 4, 17, 39].as_slice(), &[], &[1, 2, 5]].into_iter().enumerate() {
             let path = folder.path().join(format!("log{i}"));

@@ -28,6 +28,7 @@ mod arrange;
 mod column;
 mod error;
 mod file;
+mod groups;
 mod ipc;
 mod join;
 mod kept;

@@ -248,9 +248,14 @@ impl RowLog {
         if self.failed {
             return Err(Error::Failed);
         }
+        let (layout, options) = (self.layout.clone(), self.options.clone());
+        if options.encoders > 1 && layout.kept().is_empty() {
+            // Read on a thread of its own, beside the encoders.
+            let (output, metadata) = (self.output.clone(), std::mem::take(&mut self.metadata));
+            return crate::finish_logs(vec![self], &output, layout, &metadata, options, published);
+        }
         self.send()?;
         self.writer.flush().map_err(|e| failed(&self.log, e))?;
-        let (layout, options) = (self.layout.clone(), self.options.clone());
         let sink = ParquetSink::create(&self.output, layout, &self.metadata, options)?;
         let report = self.replay(Box::new(sink))?;
         published();
@@ -263,6 +268,11 @@ impl RowLog {
     /// # Errors
     /// As for [`Sink::finish`].
     pub fn finish_into(mut self, sink: Box<dyn Sink>) -> Result<Report> {
+        self.give(sink)
+    }
+
+    /// As [`RowLog::finish_into`]; the log stays locked as long as it is kept.
+    pub(crate) fn give(&mut self, sink: Box<dyn Sink>) -> Result<Report> {
         if self.failed {
             return Err(Error::Failed);
         }
@@ -389,7 +399,7 @@ mod tests {
     use crate::testing::{layouts, metadata, part, rows};
 
     fn small() -> Options {
-        Options { batch_bytes: 700, ..Options::default() }
+        Options { batch_bytes: 700, row_group_bytes: 4096, encoders: 3, ..Options::default() }
     }
 
     /// The file that a sink makes of the same rows at once.

@@ -1,4 +1,3 @@
-use std::fs::File;
 use std::path::Path;
 
 use mseq_core::{EmbeddingDType, RowBlock};
@@ -12,6 +11,7 @@ use parquet::schema::types::ColumnPath;
 
 use crate::column::{Kind, RowBuffer};
 use crate::file::Pending;
+use crate::groups::Groups;
 use crate::{Error, KeptRows, Options, Report, Result, RowLayout, Sink};
 
 /// Memory that each closed row group takes until the footer is written, in bytes, as measured.
@@ -22,7 +22,7 @@ const FOOTER_BYTES_PER_GROUP: usize = 5 << 10;
 /// A path that is a device or a pipe (`/dev/null`, a FIFO) is written to directly.
 pub struct ParquetSink {
     // Before `pending`: the file is closed when its temporary name goes.
-    writer: ArrowWriter<File>,
+    groups: Groups,
     pending: Pending,
     buffer: RowBuffer,
     options: Options,
@@ -55,21 +55,22 @@ impl ParquetSink {
         let (pending, file) = Pending::create(path)?;
         let with = ArrowWriterOptions::new().with_properties(properties);
         let writer = ArrowWriter::try_new_with_options(file, buffer.schema().clone(), with).map_err(fail)?;
-        Ok(Self { writer, pending, buffer, options, rows: 0, group_bytes: 0, failed: false })
+        let groups = Groups::new(writer, buffer.schema().clone(), options.encoders).map_err(fail)?;
+        Ok(Self { groups, pending, buffer, options, rows: 0, group_bytes: 0, failed: false })
     }
 
     fn append(&mut self, rows: &RowBlock) -> Result<()> {
         self.buffer.check(rows)?;
         for i in 0..rows.len() {
             self.group_bytes += self.buffer.push(rows, i)?;
-            let group_is_full = self.group_bytes
-                >= group_limit(self.options.row_group_bytes, self.writer.flushed_row_groups().len());
+            let group_is_full =
+                self.group_bytes >= group_limit(self.options.row_group_bytes, self.groups.ended());
             if group_is_full || self.buffer.bytes() >= self.options.batch_bytes {
                 self.encode()?;
             }
             if group_is_full {
-                self.writer.flush().map_err(|e| Error::parquet(self.pending.path(), e))?;
-                self.group_bytes = 0;
+                let bytes = std::mem::take(&mut self.group_bytes);
+                self.groups.end(bytes).map_err(|e| Error::parquet(self.pending.path(), e))?;
             }
         }
         self.rows += rows.len() as u64;
@@ -80,7 +81,7 @@ impl ParquetSink {
     fn encode(&mut self) -> Result<()> {
         match self.buffer.take()? {
             None => Ok(()),
-            Some(batch) => self.writer.write(&batch).map_err(|e| Error::parquet(self.pending.path(), e)),
+            Some(batch) => self.groups.write(batch).map_err(|e| Error::parquet(self.pending.path(), e)),
         }
     }
 }
@@ -109,14 +110,15 @@ impl Sink for ParquetSink {
             return Err(Error::Failed);
         }
         self.encode()?;
-        let footer = self.writer.finish().map_err(|e| Error::parquet(self.pending.path(), e))?;
+        let footer =
+            self.groups.finish(self.group_bytes).map_err(|e| Error::parquet(self.pending.path(), e))?;
         let report = Report {
             rows: self.rows,
-            bytes: self.writer.bytes_written() as u64,
+            bytes: self.groups.bytes_written() as u64,
             row_groups: footer.num_row_groups() as u64,
             path: Some(self.pending.path().to_owned()),
         };
-        self.pending.publish(self.writer.inner())?;
+        self.pending.publish(self.groups.file())?;
         Ok(report)
     }
 }
@@ -172,7 +174,7 @@ fn properties(
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
+    use std::fs::{self, File};
 
     use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
     use parquet::file::metadata::ParquetMetaData;
@@ -281,7 +283,7 @@ mod tests {
         let block = rows(500, 128);
         for _ in 0..40 {
             sink.write(&block).unwrap();
-            assert!(sink.writer.memory_size() < 4 << 20, "{}", sink.writer.memory_size());
+            assert!(sink.groups.memory_size() < 4 << 20, "{}", sink.groups.memory_size());
             assert!(sink.buffer.bytes() <= (64 << 10) + 600);
         }
         assert_eq!(group_limit(2 << 20, 400), 2 << 20);
@@ -319,8 +321,9 @@ mod tests {
         #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
 
         #[test]
-        fn any_split_gives_the_same_file(
+        fn any_split_and_any_encoders_give_the_same_file(
             n in 0usize..400, cuts in prop::collection::vec(0usize..400, 0..8), k in 0usize..4,
+            encoders in 1usize..6,
         ) {
             let layout = layouts(3).nth(k).unwrap();
             let mut cuts: Vec<_> = cuts.into_iter().map(|c| c.min(n)).collect();
@@ -329,7 +332,7 @@ mod tests {
             let (whole, split) = (folder.path().join("whole"), folder.path().join("split"));
             let block = rows(n, 3);
             write(&whole, layout, &block, &[], small());
-            write(&split, layout, &block, &cuts, small());
+            write(&split, layout, &block, &cuts, Options { encoders, ..small() });
             prop_assert_eq!(read(&split, 3).1, block);
             prop_assert_eq!(fs::read(&split).unwrap(), fs::read(&whole).unwrap());
         }

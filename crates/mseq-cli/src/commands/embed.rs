@@ -97,6 +97,8 @@ pub(crate) fn run(args: &EmbedArgs, quiet: bool, verbose: bool, line: &[OsString
     }
     let arrange = plan.reading.arrange(&config, plan.combine);
     let parts = places.len();
+    let cores = || std::thread::available_parallelism().map_or(1, |n| n.get());
+    let encoders = if plan.threads == 0 { cores() } else { plan.threads };
     let jobs: Vec<EmbedJob> = opened
         .into_iter()
         .zip(sources)
@@ -121,6 +123,7 @@ pub(crate) fn run(args: &EmbedArgs, quiet: bool, verbose: bool, line: &[OsString
                 arrange,
                 metadata: metadata.clone(),
                 queue_bytes: budget.queue_bytes,
+                encoders,
                 ahead: place.cuda.is_some(),
                 digest,
                 resume: args.resume,
@@ -138,7 +141,7 @@ pub(crate) fn run(args: &EmbedArgs, quiet: bool, verbose: bool, line: &[OsString
     let progress = Progress::start(args.progress, quiet, &all, bytes_total);
     let result = match (&output, jobs) {
         (Some(output), jobs) => {
-            let whole = mseq_pipeline::Whole { output, layout, metadata: &metadata };
+            let whole = mseq_pipeline::Whole { output, layout, metadata: &metadata, encoders };
             mseq_pipeline::embed_many(jobs, &counters, whole)
         }
         (None, mut jobs) => match jobs.pop() {

@@ -195,6 +195,7 @@ impl Jobs {
             ahead: false,
             metadata: vec![("mamba_seq.version".to_owned(), "0".to_owned())],
             queue_bytes: 1 << 20,
+            encoders: 2,
             digest: [("pool".to_owned(), config.pool.to_string())].into(),
             resume,
         };
