@@ -93,10 +93,33 @@ pub fn find(name: &str, storage: Storage, (major, minor): (u32, u32)) -> Result<
     let Some(target) = target_for(major, minor).filter(|target| target.has(storage)) else {
         return Err(nothing);
     };
-    let Some((_, archive)) = ARCHIVES.iter().find(|(of, _)| *of == target) else { return Err(nothing) };
-    let mut files = unpack(target, archive)?;
+    if ARCHIVES.iter().all(|(of, _)| *of != target) {
+        return Err(nothing);
+    }
+    of_target(name, storage, target)
+}
+
+/// The intermediate code of a module and a storage type: the driver makes machine code of it, on any
+/// card of a compute capability that has it or a later one.
+///
+/// # Errors
+/// As [`find`].
+pub fn find_ptx(name: &str, storage: Storage, (major, minor): (u32, u32)) -> Result<Binary> {
+    let Some(module) = module(name) else { return Err(Error::NoModule { name: name.to_owned() }) };
+    let storage = module.built_as(storage);
+    let fits = |target: &Target| matches!(target, Target::Ptx(of) if *of <= 10 * major + minor);
+    match Target::ALL.into_iter().filter(|target| fits(target) && target.has(storage)).max() {
+        Some(target) => of_target(name, storage, target),
+        None => Err(Error::NoTarget { major, minor, storage }),
+    }
+}
+
+fn of_target(name: &str, storage: Storage, target: Target) -> Result<Binary> {
     let name = file_name(name, storage);
-    let Some(bytes) = files.remove(&name) else {
+    let Some((_, archive)) = ARCHIVES.iter().find(|(of, _)| *of == target) else {
+        return Err(Error::Damaged { target, why: "it is missing".to_owned() });
+    };
+    let Some(bytes) = unpack(target, archive)?.remove(&name) else {
         return Err(Error::Damaged { target, why: format!("{name} is missing") });
     };
     let kind = if matches!(target, Target::Ptx(_)) { BinaryKind::Ptx } else { BinaryKind::Cubin };
@@ -233,6 +256,10 @@ mod tests {
         assert!(matches!(find("no_such", Storage::F32, (9, 0)), Err(Error::NoModule { .. })));
         assert!(matches!(find("norm_fwd", Storage::Bf16, (7, 5)), Err(Error::NoTarget { .. })));
         assert!(find("pool_fwd", Storage::Bf16, (9, 0)).is_ok());
+        for (card, there) in [((9, 0), true), ((8, 0), true), ((7, 5), false)] {
+            let ptx = find_ptx("norm_fwd", Storage::F32, card);
+            assert_eq!(ptx.is_ok_and(|binary| binary.kind == BinaryKind::Ptx), there);
+        }
     }
 
     #[test]

@@ -16,7 +16,7 @@ pub mod manifest;
 mod ptx;
 mod source;
 
-pub use binary::{Binary, BinaryKind, Error, Result, find, pack, recorded, unpack};
+pub use binary::{Binary, BinaryKind, Error, Result, find, find_ptx, pack, recorded, unpack};
 pub use layout::{LaneEntry, POOL_ROWS, PoolJoin, PoolKind, PoolPart, Tile, pool_part_rows};
 pub use manifest::{Elem, Entry, MODULES, Module, PRELUDE, Param, ParamType, Storage, module};
 pub use ptx::check_ptx;

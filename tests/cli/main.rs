@@ -9,6 +9,8 @@ mod common;
 mod array;
 mod bad_input;
 mod bench;
+#[cfg(target_os = "linux")]
+mod cuda;
 mod doctor;
 mod formats;
 mod help;

@@ -96,7 +96,11 @@ impl Device {
 
     /// An error of the driver as ours.
     pub(crate) fn error(&self, op: &str, error: DriverError) -> Error {
-        self.failure(format!("{op}: {}", probe::message(error)))
+        let mend = match error.0 {
+            sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY => "; use a smaller --chunk",
+            _ => "",
+        };
+        self.failure(format!("{op}: {}{mend}", probe::message(error)))
     }
 
     pub(crate) fn failure(&self, message: String) -> Error {

@@ -14,7 +14,8 @@
 //! the scan elsewhere and agree within the tolerance of the type.
 //!
 //! Environment: `MSEQ_NO_CUBLAS=1` leaves cuBLASLt alone, `MSEQ_SYNC_EACH_OP=1` waits after each launch
-//! so that an asynchronous error names its op, `MSEQ_KERNELS_FROM=DIR` compiles the kernels of a
+//! so that an asynchronous error names its op, `MSEQ_NO_CUBIN=1` has the driver make the kernels of PTX as
+//! on a card that is newer than they are, `MSEQ_KERNELS_FROM=DIR` compiles the kernels of a
 //! folder, `MSEQ_CACHE_DIR=DIR` is where compiled ones are kept, `MSEQ_FAULT_AFTER=N` makes every launch
 //! after the first N fail, for tests.
 

@@ -1,17 +1,18 @@
 //! The kernels on a device: machine code picked by compute capability, launches checked by manifest.
 
 use std::collections::HashMap;
+use std::env;
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
-use cudarc::driver::sys::CUfunction;
+use cudarc::driver::sys::{CUfunction, CUresult};
 use cudarc::driver::{CudaFunction, DriverError};
 use cudarc::nvrtc::Ptx;
 use mseq_backend::{Error, Result};
 use mseq_core::DType;
 use mseq_kernels::launch::Launch;
-use mseq_kernels::{Elem, Entry, MODULES, Module, ParamType, Storage};
+use mseq_kernels::{BinaryKind, Elem, Entry, MODULES, Module, ParamType, Storage};
 
 use crate::device::Device;
 use crate::nvrtc;
@@ -115,11 +116,26 @@ impl Kernels {
         Ok(kernels)
     }
 
+    /// Machine code, and PTX where the driver does not take that.
     fn load_built_in(&mut self, device: &Device, module: &'static Module) -> Result<KernelSource, String> {
-        let binary = mseq_kernels::find(module.name, self.storage, device.info.capability)
-            .map_err(|e| e.to_string())?;
-        self.add(device, module, binary.bytes)?;
-        Ok(KernelSource::BuiltIn(binary.target.to_string()))
+        let (name, capability) = (module.name, device.info.capability);
+        let mut refused = None;
+        for find in [mseq_kernels::find, mseq_kernels::find_ptx] {
+            let binary = match find(name, self.storage, capability) {
+                Ok(binary) => binary,
+                // No PTX either: what the driver said of the machine code counts.
+                Err(e) => return Err(refused.unwrap_or_else(|| e.to_string())),
+            };
+            if binary.kind == BinaryKind::Cubin && env::var("MSEQ_NO_CUBIN").is_ok_and(|v| v == "1") {
+                continue;
+            }
+            let target = binary.target.to_string();
+            match self.add(device, module, binary.bytes) {
+                Ok(()) => return Ok(KernelSource::BuiltIn(target)),
+                Err(e) => refused = refused.or(Some(e)),
+            }
+        }
+        Err(refused.unwrap_or_default())
     }
 
     fn load_compiled(
@@ -134,7 +150,10 @@ impl Kernels {
     }
 
     fn add(&mut self, device: &Device, module: &'static Module, image: Vec<u8>) -> Result<(), String> {
-        let named = |e: DriverError| format!("{}: {}", module.name, probe::message(e));
+        let named = |e: DriverError| match is_too_new(e) {
+            true => format!("{TOO_NEW} ({}: {})", module.name, probe::message(e)),
+            false => format!("{}: {}", module.name, probe::message(e)),
+        };
         let loaded = device.context().load_module(Ptx::from_binary(image)).map_err(named)?;
         for entry in module.entries {
             let function = Arc::clone(&loaded).load_function(entry.name).map_err(named)?;
@@ -161,6 +180,24 @@ impl Kernels {
         // here, and tables name only rows and slots inside those shapes.
         unsafe { device.launch(function, launch, &mut params) }
     }
+}
+
+/// What a driver's refusal of our kernels means, and what mends it.
+const TOO_NEW: &str = "the NVIDIA driver does not take the built-in kernels, which CUDA 12.9 made: update the driver \
+                       (575 and later take them), or use --device cpu";
+
+/// Whether the driver does not know what it was given: made for other cards, or by a newer compiler.
+fn is_too_new(DriverError(code): DriverError) -> bool {
+    use CUresult as C;
+    let codes = [
+        C::CUDA_ERROR_INVALID_IMAGE,
+        C::CUDA_ERROR_NO_BINARY_FOR_GPU,
+        C::CUDA_ERROR_INVALID_PTX,
+        C::CUDA_ERROR_UNSUPPORTED_PTX_VERSION,
+        C::CUDA_ERROR_JIT_COMPILER_NOT_FOUND,
+        C::CUDA_ERROR_INVALID_SOURCE,
+    ];
+    codes.contains(&code)
 }
 
 /// Arguments as the words of a parameter list.

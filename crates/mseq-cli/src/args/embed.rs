@@ -200,14 +200,14 @@ enum ListTypeArg {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(super) enum DTypeArg {
+pub(crate) enum DTypeArg {
     F32,
     Bf16,
     F16,
 }
 
 impl DTypeArg {
-    pub(super) fn dtype(self) -> DType {
+    pub(crate) fn dtype(self) -> DType {
         match self {
             Self::F32 => DType::F32,
             Self::Bf16 => DType::Bf16,

@@ -1,6 +1,8 @@
 use clap::Subcommand;
+use mseq_core::DeviceSpec;
 
 use super::Anything;
+use super::embed::DTypeArg;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum ModelsCommand {
@@ -12,7 +14,8 @@ pub(crate) enum ModelsCommand {
         #[arg(value_name = "NAME|DIR")]
         model: String,
     },
-    /// Runs a model whole and in ragged chunks, and compares the bits
+    /// Runs a model whole and in ragged chunks, and compares: on the CPU the bits, on a CUDA device also
+    /// each arithmetic with the CPU's
     Verify {
         /// Built-in name or directory
         #[arg(value_name = "NAME|DIR")]
@@ -20,6 +23,12 @@ pub(crate) enum ModelsCommand {
         /// Tokens to run
         #[arg(long, default_value_t = 2000, value_parser = clap::value_parser!(u32).range(2..=1_000_000))]
         tokens: u32,
+        /// Where: cpu, or cuda:I
+        #[arg(long, default_value = "cpu")]
+        device: DeviceSpec,
+        /// Arithmetic: f32, bf16 or f16; all that the device has when left out
+        #[arg(long, value_enum)]
+        dtype: Option<DTypeArg>,
     },
     /// Not built yet: pickled or original layouts to our directory
     #[command(hide = true)]

@@ -5,6 +5,7 @@ mod budget;
 mod doctor;
 mod embed;
 mod merge;
+mod model_verify;
 mod models;
 mod plan;
 mod select;

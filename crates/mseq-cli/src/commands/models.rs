@@ -1,10 +1,8 @@
 use std::fmt::Write;
 
-use mseq_core::{DeviceSpec, Layer, Pool, Windows};
-use mseq_engine::{BatchOutput, ChunkBatch, EngineConfig, LaneSpan, choose, open};
 use mseq_model::{Checkpoint, Layout, NormKind};
 
-use super::model_files;
+use super::{model_files, model_verify};
 use crate::args::ModelsCommand;
 use crate::{Failure, say};
 
@@ -13,7 +11,9 @@ pub(crate) fn run(command: ModelsCommand) -> Result<(), Failure> {
     match command {
         ModelsCommand::List => list(),
         ModelsCommand::Info { model } => info(&model),
-        ModelsCommand::Verify { model, tokens } => verify(&model, tokens as usize),
+        ModelsCommand::Verify { model, tokens, device, dtype } => {
+            model_verify::run(&model, tokens as usize, &device, dtype.map(|dtype| dtype.dtype()))
+        }
         ModelsCommand::Convert(_) => Err(Failure::not_built("`models convert`")),
     }
 }
@@ -83,75 +83,4 @@ fn info(name: &str) -> Result<(), Failure> {
         let _ = write!(text, "\n{}", builtin.card);
     }
     say::out(&text)
-}
-
-/// Runs tokens whole and in ragged chunks: on the CPU the bits must be equal.
-fn verify(name: &str, tokens: usize) -> Result<(), Failure> {
-    let checkpoint = Checkpoint::open(model_files(name)?)?;
-    let config = EngineConfig {
-        pool: Pool::None,
-        layer: Layer::Last,
-        fasta_windows: Windows::record(),
-        fastq_windows: Windows::record(),
-        chunk: tokens,
-        context: None,
-        regions: None,
-        parts: None,
-        grid: 1,
-    };
-    let mut opened = open(&choose(&DeviceSpec::Cpu, None)?, 0, &checkpoint, &config)?;
-    let letters: Vec<u32> = checkpoint.tokens.letters.values().copied().collect();
-    // A linear congruential generator (Knuth's constants): the same tokens on every machine.
-    let mut x = 1u64;
-    let ids: Vec<u32> = (0..tokens)
-        .map(|_| {
-            x = x.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            letters[(x >> 33) as usize % letters.len()]
-        })
-        .collect();
-    let mut run = |cuts: &[usize]| -> Result<Vec<f32>, Failure> {
-        let (mut out, mut at) = (Vec::new(), 0);
-        for &cut in cuts.iter().cycle() {
-            let end = (at + cut).min(tokens);
-            let lanes = vec![LaneSpan { rows: 0..end - at, fresh: at == 0, slot: Some(0) }];
-            let ids = ids[at..end].to_vec();
-            let rows = std::iter::once(0..end - at).collect();
-            let output = BatchOutput::Rows(rows);
-            out.extend(opened.runner.run(&ChunkBatch {
-                ids,
-                lanes,
-                output,
-                keys: Vec::new(),
-                done: Vec::new(),
-            })?);
-            at = end;
-            if at == tokens {
-                break;
-            }
-        }
-        Ok(out)
-    };
-    let whole = run(&[tokens])?;
-    if let Some(at) = whole.iter().position(|v| !v.is_finite()) {
-        let (token, channel) = (at / checkpoint.shape.d_model + 1, at % checkpoint.shape.d_model);
-        return Err(Failure::Run(format!("{name}: hidden state {channel} of token {token} is not finite")));
-    }
-    let norm = whole.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt();
-    let mut text = format!("{name}: {tokens} tokens on {}, whole against chunks\n", opened.device);
-    let mut equal = true;
-    for cuts in [&[1][..], &[2, 1, 3], &[7], &[64, 1], &[1000, 13]] {
-        let cut = run(cuts)?;
-        let off = whole.iter().zip(&cut).map(|(a, b)| f64::from(a - b).powi(2)).sum::<f64>().sqrt() / norm;
-        let same = whole.iter().zip(&cut).all(|(a, b)| a.to_bits() == b.to_bits());
-        equal &= same;
-        let verdict =
-            if same { "equal bits".to_owned() } else { format!("DIFFERS, relative error {off:.1e}") };
-        let _ = writeln!(text, "  chunks of {cuts:?}: {verdict}");
-    }
-    say::out(&text)?;
-    if equal {
-        Ok(())
-    } else {
-        Err(Failure::Run(format!("{name}: chunks change the result on this machine")))
-    }
 }

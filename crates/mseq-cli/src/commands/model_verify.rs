@@ -1,0 +1,198 @@
+//! `models verify`: a model whole against ragged chunks, and on a device against the CPU.
+
+use std::fmt::Write;
+
+use mseq_core::{DType, DeviceSpec, Layer, Pool, Windows};
+use mseq_engine::{BatchOutput, ChunkBatch, EngineConfig, LaneSpan, Opened, Place, choose, open};
+use mseq_model::Checkpoint;
+
+use super::model_files;
+use super::verify::model_limit;
+use crate::{Failure, say};
+
+/// How the tokens are cut, again and again until they end.
+const CUTS: [&[usize]; 5] = [&[1], &[2, 1, 3], &[7], &[64, 1], &[1000, 13]];
+
+/// Verifies a model: on the CPU, equal bits; on a device, equal bits of equal runs, and the rest within
+/// the limits of the arithmetic.
+pub(super) fn run(
+    name: &str,
+    tokens: usize,
+    device: &DeviceSpec,
+    dtype: Option<DType>,
+) -> Result<(), Failure> {
+    let checkpoint = Checkpoint::open(model_files(name)?)?;
+    let place = choose(device, dtype)?;
+    let input = Input::new(name, &checkpoint, tokens);
+    let cpu = input.open(&choose(&DeviceSpec::Cpu, None)?)?;
+    match &place.cuda {
+        None => {
+            if let Some(why) = &place.note {
+                say::note(&format!("{why}: the CPU is verified"));
+            }
+            input.bits(cpu)
+        }
+        Some(info) => {
+            let has = |dtype: &DType| *dtype != DType::Bf16 || info.capability >= (8, 0);
+            let dtypes = match dtype {
+                Some(dtype) => vec![dtype],
+                None => DType::ALL.into_iter().filter(has).collect(),
+            };
+            input.table(cpu, &place, &dtypes)
+        }
+    }
+}
+
+/// A model, and the tokens that go through it.
+struct Input<'a> {
+    name: &'a str,
+    checkpoint: &'a Checkpoint,
+    ids: Vec<u32>,
+}
+
+impl<'a> Input<'a> {
+    fn new(name: &'a str, checkpoint: &'a Checkpoint, tokens: usize) -> Self {
+        let letters: Vec<u32> = checkpoint.tokens.letters.values().copied().collect();
+        // A linear congruential generator (Knuth's constants): the same tokens on every machine.
+        let mut x = 1u64;
+        let next = |_| {
+            x = x.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            letters[(x >> 33) as usize % letters.len()]
+        };
+        Self { name, checkpoint, ids: (0..tokens).map(next).collect() }
+    }
+
+    fn open(&self, place: &Place) -> Result<Opened, Failure> {
+        let config = EngineConfig {
+            pool: Pool::None,
+            layer: Layer::Last,
+            fasta_windows: Windows::record(),
+            fastq_windows: Windows::record(),
+            chunk: self.ids.len(),
+            context: None,
+            regions: None,
+            parts: None,
+            grid: 1,
+        };
+        Ok(open(place, 0, self.checkpoint, &config)?)
+    }
+
+    /// Hidden states of all tokens, in steps of the lengths of `cuts` in turn.
+    fn forward(&self, opened: &mut Opened, cuts: &[usize]) -> Result<Vec<f32>, Failure> {
+        let (mut out, mut at, tokens) = (Vec::new(), 0, self.ids.len());
+        for &cut in cuts.iter().cycle() {
+            // A device that has not the memory for all at once takes less.
+            let end = (at + cut.min(opened.chunk)).min(tokens);
+            let rows = 0..end - at;
+            out.extend(opened.runner.run(&ChunkBatch {
+                ids: self.ids[at..end].to_vec(),
+                lanes: vec![LaneSpan { rows: rows.clone(), fresh: at == 0, slot: Some(0) }],
+                output: BatchOutput::Rows(vec![rows]),
+                keys: Vec::new(),
+                done: Vec::new(),
+            })?);
+            at = end;
+            if at == tokens {
+                break;
+            }
+        }
+        let width = self.checkpoint.shape.d_model;
+        match out.iter().position(|v| !v.is_finite()) {
+            None => Ok(out),
+            Some(at) => {
+                let (token, channel, name) = (at / width + 1, at % width, self.name);
+                Err(Failure::Run(format!("{name}: hidden state {channel} of token {token} is not finite")))
+            }
+        }
+    }
+
+    /// On the CPU no cut may show.
+    fn bits(&self, mut cpu: Opened) -> Result<(), Failure> {
+        let (name, tokens) = (self.name, self.ids.len());
+        let whole = self.forward(&mut cpu, &[tokens])?;
+        let mut text = format!("{name}: {tokens} tokens on {}, whole against chunks\n", cpu.device);
+        let mut equal = true;
+        for cuts in CUTS {
+            let cut = self.forward(&mut cpu, cuts)?;
+            let same = same_bits(&whole, &cut);
+            equal &= same;
+            let verdict = match same {
+                true => "equal bits".to_owned(),
+                false => format!("DIFFERS, relative error {:.1e}", error(&cut, &whole)),
+            };
+            let _ = writeln!(text, "  chunks of {cuts:?}: {verdict}");
+        }
+        say::out(&text)?;
+        match equal {
+            true => Ok(()),
+            false => Err(Failure::Run(format!("{name}: chunks change the result on this machine"))),
+        }
+    }
+
+    /// On a device: a table of differences, by arithmetic.
+    fn table(&self, mut cpu: Opened, place: &Place, dtypes: &[DType]) -> Result<(), Failure> {
+        let (name, tokens) = (self.name, self.ids.len());
+        let right = self.forward(&mut cpu, &[tokens])?;
+        drop(cpu);
+        let (mut text, mut breaches) = (String::new(), 0);
+        let mut device = String::new();
+        for &dtype in dtypes {
+            let mut opened = self.open(&Place { dtype, ..place.clone() })?;
+            device.clone_from(&opened.device);
+            let mut row = |what: &str, error: f64, limit: f64| {
+                // Not a number is a breach too.
+                let ok = error <= limit;
+                breaches += u32::from(!ok);
+                let verdict = if ok { "ok" } else { "FAILED" };
+                let _ = writeln!(text, "{dtype:<5} {what:<36} {error:>10.2e} {limit:>9.0e}  {verdict}");
+            };
+            let limit = model_limit(dtype);
+            let whole = self.forward(&mut opened, &[tokens])?;
+            row("whole against the CPU's f32", error(&whole, &right), limit);
+            let again = self.forward(&mut opened, &[tokens])?;
+            row("the same again (bits)", f64::from(u8::from(!same_bits(&whole, &again))), 0.0);
+            // Other lengths take other matrix products, which round otherwise: by no more than the CPU's differ.
+            for cuts in CUTS {
+                let cut = self.forward(&mut opened, cuts)?;
+                row(&format!("chunks of {cuts:?} against whole"), error(&cut, &whole), limit);
+            }
+        }
+        say::out(&format!(
+            "{name}: {tokens} tokens on {device}\n\n{:<5} {:<36} {:>10} {:>9}\n{text}",
+            "dtype", "hidden states", "difference", "limit"
+        ))?;
+        match breaches {
+            0 => Ok(()),
+            n => Err(Failure::Run(format!(
+                "{name}: {n} of these are beyond their limits on {device}; see whether `mamba-seq doctor --verify` \
+                 holds, and use --device cpu until then"
+            ))),
+        }
+    }
+}
+
+fn same_bits(a: &[f32], b: &[f32]) -> bool {
+    a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.to_bits() == b.to_bits())
+}
+
+/// Norm-wise difference from `right`, relative.
+fn error(found: &[f32], right: &[f32]) -> f64 {
+    let norm = |values: &mut dyn Iterator<Item = f64>| values.map(|v| v * v).sum::<f64>().sqrt();
+    let off = norm(&mut found.iter().zip(right).map(|(a, b)| f64::from(*a) - f64::from(*b)));
+    let all = norm(&mut right.iter().map(|v| f64::from(*v)));
+    if found.len() == right.len() { off / all } else { f64::NAN }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn differences_are_norm_wise() {
+        let right = [3.0, 4.0];
+        assert_eq!(error(&right, &right), 0.0);
+        assert!((error(&[3.0, 4.5], &right) - 0.1).abs() < 1e-12);
+        assert!(error(&[3.0], &right).is_nan());
+        assert!(same_bits(&right, &right) && !same_bits(&[0.0], &[-0.0]));
+    }
+}

@@ -1,0 +1,264 @@
+//! What the program makes of a CUDA driver's answers, on a machine without a GPU: `fake_driver.c` is compiled and put before
+//! any real driver. Its kernels do nothing, so rows are no embeddings here: backend suites tell about these, on a device.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use tempfile::{TempDir, tempdir};
+
+use crate::common::{golden_model, letters, metadata, rows};
+
+/// A folder with the fake driver, the only CUDA library that the program finds.
+struct Fake {
+    folder: TempDir,
+}
+
+/// Exit code and standard error, without blank ends.
+struct Answer {
+    code: Option<i32>,
+    out: String,
+    err: String,
+}
+
+impl Fake {
+    /// `None`, said aloud, without a C compiler.
+    fn new() -> Option<Self> {
+        let folder = tempdir().unwrap();
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cli/fake_driver.c");
+        let mut cc = Command::new("cc");
+        cc.args(["-shared", "-fPIC", "-w", "-O1", "-o"]).arg(folder.path().join("libcuda.so")).arg(source);
+        match cc.output() {
+            Ok(out) if out.status.success() => Some(Self { folder }),
+            Ok(out) => panic!("{}", String::from_utf8_lossy(&out.stderr)),
+            Err(_) => {
+                eprintln!("skipped: the fake driver needs a C compiler");
+                None
+            }
+        }
+    }
+
+    fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    fn command(&self, settings: &[(&str, &str)], args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_mamba-seq"));
+        command.args(args).current_dir(self.path()).env("LD_LIBRARY_PATH", self.path());
+        // Libraries of a toolkit would be given the fake's addresses.
+        command.env("MSEQ_NO_CUBLAS", "1").env("PATH", self.path()).env("HOME", self.path());
+        command.envs(settings.iter().copied());
+        command
+    }
+
+    fn run(&self, settings: &[(&str, &str)], args: &[&str]) -> Answer {
+        let out = self.command(settings, args).stdin(Stdio::null()).output().unwrap();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim_end().to_owned();
+        Answer { code: out.status.code(), out: text(&out.stdout), err: text(&out.stderr) }
+    }
+
+    /// A long record, then many short ones.
+    fn fasta(&self, long: usize, short: usize) {
+        let mut text = format!(">long\n{}\n", letters(1, long));
+        (0..short).for_each(|i| text += &format!(">s{i}\n{}\n", letters(i as u32, 50)));
+        std::fs::write(self.path().join("x.fa"), text).unwrap();
+    }
+
+    /// Runs `embed` of `x.fa` on the device with a small model.
+    fn embed(&self, settings: &[(&str, &str)], more: &[&str]) -> Answer {
+        let model = golden_model("d29-n4-k2-e1");
+        let args = ["embed", "x.fa", "-o", "o.parquet", "--model", &model];
+        self.run(settings, &[&args[..], more].concat())
+    }
+
+    /// Whether nothing is under the final name.
+    fn no_output(&self) -> bool {
+        !self.path().join("o.parquet").exists()
+    }
+}
+
+impl Answer {
+    /// One clear line with these words, and an exit code.
+    #[track_caller]
+    fn fails(&self, code: i32, words: &[&str]) {
+        let errors: Vec<&str> = self.err.lines().filter(|line| line.starts_with("error: ")).collect();
+        assert_eq!((self.code, errors.len()), (Some(code), 1), "{}", self.err);
+        for word in words {
+            assert!(errors[0].contains(word), "'{word}' is not in: {}", errors[0]);
+        }
+        assert!(!self.err.contains("panic"), "{}", self.err);
+    }
+}
+
+const ON: [&str; 3] = ["--device", "cuda", "-q"];
+
+#[test]
+fn a_driver_without_a_device() {
+    let Some(fake) = Fake::new() else { return };
+    fake.fasta(500, 0);
+    let none = [("FAKE_DEVICES", "0")];
+    fake.embed(&none, &ON).fails(1, &["device cuda", "shows no device", "mamba-seq doctor", "--device cpu"]);
+    assert!(fake.no_output());
+    // Left to the program, the CPU runs.
+    let auto = fake.embed(&none, &[]);
+    assert_eq!(auto.code, Some(0), "{}", auto.err);
+    assert!(auto.err.contains("running on cpu") && auto.err.contains("shows no device"), "{}", auto.err);
+    assert_eq!(metadata(&fake.path().join("o.parquet"))["dtype"], "f32");
+    let doctor = fake.run(&none, &["doctor"]);
+    assert!(doctor.code == Some(0) && doctor.out.contains("CUDA_VISIBLE_DEVICES"), "{}", doctor.out);
+}
+
+#[test]
+fn a_device_that_does_not_exist() {
+    let Some(fake) = Fake::new() else { return };
+    fake.fasta(500, 0);
+    let two = [("FAKE_DEVICES", "2")];
+    for device in ["cuda:2", "cuda:0,2"] {
+        fake.embed(&two, &["--device", device, "-q"]).fails(1, &["there is no cuda:2: this machine has 2"]);
+    }
+    fake.run(&two, &["models", "verify", "mamba-dna-1m", "--device", "cuda:7"]).fails(1, &["no cuda:7"]);
+    assert!(fake.no_output());
+}
+
+#[test]
+fn a_driver_that_is_older_than_the_kernels() {
+    let Some(fake) = Fake::new() else { return };
+    fake.fasta(500, 0);
+    for (code, name) in
+        [("209", "NO_BINARY_FOR_GPU"), ("222", "UNSUPPORTED_PTX_VERSION"), ("200", "INVALID_IMAGE")]
+    {
+        let old = [("FAKE_LOAD", code)];
+        let words = [
+            "does not take the built-in kernels",
+            name,
+            "update the driver",
+            "--device cpu",
+            "NVRTC was not found",
+        ];
+        fake.embed(&old, &ON).fails(1, &words);
+        assert!(fake.no_output());
+        let doctor = fake.run(&old, &["doctor"]);
+        assert!(doctor.code == Some(0) && doctor.out.contains("update the driver"), "{}", doctor.out);
+    }
+}
+
+#[test]
+fn nothing_but_the_driver() {
+    let Some(fake) = Fake::new() else { return };
+    fake.fasta(500, 0);
+    let ran = fake.embed(&[], &["--device", "cuda"]);
+    assert_eq!(ran.code, Some(0), "{}", ran.err);
+    assert!(ran.err.contains("running on cuda:0 (Fake, sm_90), bf16"), "{}", ran.err);
+    let doctor = fake.run(&[], &["doctor"]);
+    for part in
+        ["cuda:0 (Fake, sm_90)", "kernels built in (sm_90)", "pip install nvidia-cublas-cu12", "nvrtc"]
+    {
+        assert!(doctor.out.contains(part), "{part}: {}", doctor.out);
+    }
+    // PTX, as a card that is newer than the kernels takes it.
+    let ptx = fake.run(&[("MSEQ_NO_CUBIN", "1")], &["doctor"]);
+    assert!(ptx.out.contains("kernels built in (compute_80)"), "{}", ptx.out);
+    // Kernels that do nothing do not pass for kernels.
+    for args in [
+        &["doctor", "--verify", "--device", "cuda"][..],
+        &["models", "verify", "mamba-dna-1m", "--device", "cuda"],
+    ] {
+        let verify = fake.run(&[], args);
+        assert_eq!(verify.code, Some(1), "{args:?} {}", verify.err);
+        assert!(verify.out.contains("bf16") && verify.out.contains("FAILED"), "{}", verify.out);
+    }
+}
+
+#[test]
+fn steps_are_halved_until_they_fit() {
+    let Some(fake) = Fake::new() else { return };
+    fake.fasta(500, 0);
+    let small = [("FAKE_MEMORY", "40000000")];
+    let ran = fake.embed(&small, &["--device", "cuda"]);
+    assert_eq!(ran.code, Some(0), "{}", ran.err);
+    let note =
+        ran.err.lines().find(|line| line.contains("the device has not the memory")).unwrap_or_default();
+    let chunk: usize = metadata(&fake.path().join("o.parquet"))["chunk"].parse().unwrap();
+    assert!((4096..1 << 17).contains(&chunk), "{chunk}");
+    assert!(note.ends_with(&format!("steps of {chunk} tokens")), "{}", ran.err);
+    std::fs::remove_file(fake.path().join("o.parquet")).unwrap();
+    // Too little for anything.
+    fake.embed(&[("FAKE_MEMORY", "100000")], &ON).fails(1, &["out of memory", "--chunk"]);
+    assert!(fake.no_output());
+}
+
+/// A run that fails after its first checkpoint: launches take long enough for one to come.
+fn broken(fake: &Fake, how: &str, dtype: &str) -> Answer {
+    let settings = [(how, "600"), ("FAKE_LAUNCH_US", "3000")];
+    fake.embed(&settings, &[&ON[..], &["--dtype", dtype, "--window", "100", "--chunk", "1024"]].concat())
+}
+
+#[test]
+fn memory_that_ends_in_the_middle() {
+    let Some(fake) = Fake::new() else { return };
+    // Many records in a step close more windows than the long one did: there is more to allocate.
+    fake.fasta(60_000, 400);
+    let ran = broken(&fake, "FAKE_OOM_AFTER", "f32");
+    ran.fails(
+        1,
+        &["out of memory", "smaller --chunk", "the work so far is in o.parquet.partial", "--resume"],
+    );
+    assert!(fake.no_output());
+    let resumed = fake
+        .embed(&[], &["--device", "cuda", "--dtype", "f32", "--window", "100", "--chunk", "512", "--resume"]);
+    assert_eq!(resumed.code, Some(0), "{}", resumed.err);
+    assert_eq!(rows(&fake.path().join("o.parquet")).len(), 600 + 400);
+    assert_eq!(std::fs::read_dir(fake.path()).unwrap().filter(|e| partial(e.as_ref().unwrap())).count(), 0);
+}
+
+fn partial(entry: &std::fs::DirEntry) -> bool {
+    entry.file_name().to_string_lossy().contains("partial")
+}
+
+#[test]
+fn a_device_that_fails_in_the_middle() {
+    let Some(fake) = Fake::new() else { return };
+    fake.fasta(60_000, 0);
+    for (how, word) in
+        [("FAKE_FAIL_AFTER", "CUDA_ERROR_LAUNCH_FAILED"), ("MSEQ_FAULT_AFTER", "fault after 600")]
+    {
+        let ran = broken(&fake, how, "f32");
+        ran.fails(1, &["cuda:0", word, "the work so far is in o.parquet.partial", "--resume"]);
+        assert!(fake.no_output());
+        // The CPU has f32 too.
+        let resumed = fake.embed(&[], &["--device", "cpu", "--window", "100", "--resume"]);
+        assert_eq!(resumed.code, Some(0), "{}", resumed.err);
+        assert_eq!(rows(&fake.path().join("o.parquet")).len(), 600);
+        std::fs::remove_file(fake.path().join("o.parquet")).unwrap();
+    }
+}
+
+#[test]
+fn a_narrow_job_does_not_go_on_where_its_type_is_not() {
+    let Some(fake) = Fake::new() else { return };
+    fake.fasta(60_000, 0);
+    broken(&fake, "FAKE_FAIL_AFTER", "bf16").fails(1, &["o.parquet.partial", "--resume"]);
+    let kept = std::fs::read(fake.path().join("o.parquet.partial")).unwrap();
+    let window = ["--window", "100", "--resume", "-q"];
+    fake.embed(&[], &[&["--device", "cpu"][..], &window].concat())
+        .fails(1, &["another job", "dtype", "bf16"]);
+    fake.embed(&[], &[&["--device", "cpu", "--dtype", "bf16"][..], &window].concat())
+        .fails(2, &["--dtype bf16", "f32 only"]);
+    fake.embed(&[], &[&["--device", "cuda", "--dtype", "f16"][..], &window].concat())
+        .fails(1, &["dtype", "bf16"]);
+    // Nothing of it is lost by that.
+    assert_eq!(std::fs::read(fake.path().join("o.parquet.partial")).unwrap(), kept);
+    let resumed = fake.embed(&[], &[&["--device", "cuda"][..], &window].concat());
+    assert_eq!(resumed.code, Some(0), "{}", resumed.err);
+}
+
+#[test]
+fn records_over_several_devices() {
+    let Some(fake) = Fake::new() else { return };
+    fake.fasta(3000, 40);
+    let ran = fake.embed(&[("FAKE_DEVICES", "3")], &["--device", "cuda:all", "--window", "100", "-q"]);
+    assert_eq!(ran.code, Some(0), "{}", ran.err);
+    let found = rows(&fake.path().join("o.parquet"));
+    let places: Vec<(u64, u64)> = found.iter().map(|row| (row.record_index, row.start)).collect();
+    let want = (0..30).map(|i| (0, 100 * i)).chain((1..=40).map(|record| (record, 0)));
+    assert_eq!(places, want.collect::<Vec<_>>());
+}
