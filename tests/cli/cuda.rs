@@ -252,13 +252,20 @@ fn a_narrow_job_does_not_go_on_where_its_type_is_not() {
 }
 
 #[test]
-fn records_over_several_devices() {
+fn records_over_several_devices_and_two_engines_on_one() {
     let Some(fake) = Fake::new() else { return };
     fake.fasta(3000, 40);
-    let ran = fake.embed(&[("FAKE_DEVICES", "3")], &["--device", "cuda:all", "--window", "100", "-q"]);
-    assert_eq!(ran.code, Some(0), "{}", ran.err);
-    let found = rows(&fake.path().join("o.parquet"));
-    let places: Vec<(u64, u64)> = found.iter().map(|row| (row.record_index, row.start)).collect();
-    let want = (0..30).map(|i| (0, 100 * i)).chain((1..=40).map(|record| (record, 0)));
-    assert_eq!(places, want.collect::<Vec<_>>());
+    for (devices, names) in [
+        ("cuda:all", "cuda:0 (Fake, sm_90), cuda:1 (Fake, sm_90)"),
+        ("cuda:1,1", "cuda:1 (Fake, sm_90), cuda:1 (Fake, sm_90)"),
+    ] {
+        let ran = fake.embed(&[("FAKE_DEVICES", "2")], &["--device", devices, "--window", "100", "-q"]);
+        assert_eq!(ran.code, Some(0), "{}", ran.err);
+        let file = fake.path().join("o.parquet");
+        assert_eq!(metadata(&file)["device"], names);
+        let places: Vec<(u64, u64)> = rows(&file).iter().map(|row| (row.record_index, row.start)).collect();
+        let want = (0..30).map(|i| (0, 100 * i)).chain((1..=40).map(|record| (record, 0)));
+        assert_eq!(places, want.collect::<Vec<_>>());
+        std::fs::remove_file(file).unwrap();
+    }
 }

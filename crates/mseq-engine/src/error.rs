@@ -19,7 +19,7 @@ pub enum Error {
         why: mseq_cuda::Unavailable,
     },
     /// Several devices were asked for.
-    #[error("device {asked}: one job runs on one device so far; use cuda:I, with --shard for several jobs")]
+    #[error("device {asked}: only `embed` runs on several devices; use cuda:I")]
     OneDevice {
         /// What was asked for.
         asked: String,

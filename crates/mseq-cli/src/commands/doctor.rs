@@ -72,7 +72,11 @@ fn cuda() -> Vec<(&'static str, String)> {
     });
     rows.push(match Library::Nvrtc.load() {
         Some(found) => ("nvrtc", format!("{} ({})", found.path.display(), found.via)),
-        None => ("nvrtc", "not found: needed only to compile kernels from source".to_owned()),
+        None => (
+            "nvrtc",
+            "not found: needed only to compile kernels from source; `pip install nvidia-cuda-nvrtc-cu12` brings it"
+                .to_owned(),
+        ),
     });
     rows
 }
