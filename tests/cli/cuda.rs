@@ -172,17 +172,18 @@ fn nothing_but_the_driver() {
 fn steps_are_halved_until_they_fit() {
     let Some(fake) = Fake::new() else { return };
     fake.fasta(500, 0);
-    let small = [("FAKE_MEMORY", "40000000")];
-    let ran = fake.embed(&small, &["--device", "cuda"]);
+    let shared = [("FAKE_MEMORY", "1000000000"), ("FAKE_OTHERS", "950000000")];
+    let ran = fake.embed(&shared, &["--device", "cuda"]);
     assert_eq!(ran.code, Some(0), "{}", ran.err);
     let note =
         ran.err.lines().find(|line| line.contains("the device has not the memory")).unwrap_or_default();
     let chunk: usize = metadata(&fake.path().join("o.parquet"))["chunk"].parse().unwrap();
-    assert!((4096..1 << 17).contains(&chunk), "{chunk}");
+    assert!((4096..1 << 18).contains(&chunk) && chunk.is_power_of_two(), "{chunk}");
     assert!(note.ends_with(&format!("steps of {chunk} tokens")), "{}", ran.err);
     std::fs::remove_file(fake.path().join("o.parquet")).unwrap();
     // Too little for anything.
-    fake.embed(&[("FAKE_MEMORY", "100000")], &ON).fails(1, &["out of memory", "--chunk"]);
+    fake.embed(&[("FAKE_MEMORY", "1000000000"), ("FAKE_OTHERS", "999900000")], &ON)
+        .fails(1, &["out of memory", "--chunk"]);
     assert!(fake.no_output());
 }
 

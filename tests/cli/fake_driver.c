@@ -3,6 +3,7 @@
  *
  *   FAKE_DEVICES=N        devices (1)
  *   FAKE_MEMORY=BYTES     memory of each (1 GiB)
+ *   FAKE_OTHERS=BYTES     what other programs hold of it (0)
  *   FAKE_LOAD=CODE        what loading a module answers (0: it loads)
  *   FAKE_OOM_AFTER=N      after N launches nothing more can be allocated
  *   FAKE_FAIL_AFTER=N     after N launches every launch answers 719, as after a fault of a kernel
@@ -78,7 +79,7 @@ result cuEventDestroy_v2(void *event) { return OK; }
 /* The size stands before what is given out. */
 result cuMemAlloc_v2(address *at, size_t bytes) {
     long after = setting("FAKE_OOM_AFTER", -1);
-    size_t all = (size_t)setting("FAKE_MEMORY", 1L << 30);
+    size_t all = (size_t)(setting("FAKE_MEMORY", 1L << 30) - setting("FAKE_OTHERS", 0));
     size_t *block;
     if ((after >= 0 && launches >= after) || bytes > all || taken > all - bytes) return OUT_OF_MEMORY;
     if (!(block = calloc(1, bytes + 64))) return OUT_OF_MEMORY;
@@ -95,7 +96,7 @@ result cuMemFree_v2(address at) {
 }
 result cuMemGetInfo_v2(size_t *left, size_t *all) {
     *all = (size_t)setting("FAKE_MEMORY", 1L << 30);
-    *left = *all - taken;
+    *left = *all - (size_t)setting("FAKE_OTHERS", 0) - taken;
     return OK;
 }
 result cuMemHostAlloc(void **at, size_t bytes, unsigned flags) { return (*at = malloc(bytes)) ? OK : OUT_OF_MEMORY; }

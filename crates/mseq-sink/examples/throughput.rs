@@ -1,9 +1,10 @@
 //! Rows per second, size and peak memory of writing rows that look like embeddings: to a Parquet
-//! file, or as an Arrow stream where OUT is `-`.
+//! file, or as an Arrow stream where OUT is `-`. With ENCODERS, rows go to a log first, as those of a
+//! job do, and what is timed is the making of the file from it.
 //!
 //! ```text
 //! cargo run --release -p mseq-sink --example throughput -- \
-//!     OUT [ROWS] [f32|f16] [fixed|variable] [ZSTD_LEVEL] [PAGE_KIB] [GROUP_KIB] [BATCH_KIB]
+//!     OUT [ROWS] [f32|f16] [fixed|variable] [ZSTD_LEVEL] [PAGE_KIB] [GROUP_KIB] [BATCH_KIB] [ENCODERS]
 //! ```
 #![expect(clippy::print_stderr, reason = "the figures are what it is for")]
 
@@ -11,7 +12,7 @@ use std::error::Error;
 use std::time::{Duration, Instant};
 
 use mseq_core::{EmbeddingDType, ListType, RowBlock, RowKey, Strand};
-use mseq_sink::{EmbedLayout, IpcSink, Options, ParquetSink, Sink};
+use mseq_sink::{EmbedLayout, IpcSink, Options, ParquetSink, RowLog, Sink};
 
 const DIM: usize = 128;
 const BLOCK: u64 = 512;
@@ -32,24 +33,39 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
     }
 
+    let encoders = args.next().map(|n| n.parse::<usize>()).transpose()?;
+
     let layout = EmbedLayout { dim: DIM, dtype, list, region: false };
     let metadata = [("mamba_seq.model".to_owned(), "random walk".to_owned())];
-    let mut sink: Box<dyn Sink> = match path.as_str() {
-        "-" => Box::new(IpcSink::new(std::io::stdout(), layout, &metadata, &options)?),
-        _ => Box::new(ParquetSink::create(path, layout, &metadata, options)?),
-    };
     let mut noise = Noise(0x9e37_79b9_7f4a_7c15);
     let mut level = [0.0; DIM];
+    let mut blocks = (0..rows)
+        .step_by(BLOCK as usize)
+        .map(|first| block(first..rows.min(first + BLOCK), &mut level, &mut noise));
     let mut busy = Duration::ZERO;
-    for first in (0..rows).step_by(BLOCK as usize) {
-        let block = block(first..rows.min(first + BLOCK), &mut level, &mut noise);
+    let report = if let Some(encoders) = encoders {
+        let options = Options { encoders, ..options };
+        let mut log = RowLog::create(path.as_ref(), layout, &metadata, options, || {})?;
+        blocks.try_for_each(|block| log.write(&block))?;
         let from = Instant::now();
-        sink.write(&block)?;
+        let report = log.finish(|| {})?;
         busy += from.elapsed();
-    }
-    let from = Instant::now();
-    let report = sink.finish()?;
-    busy += from.elapsed();
+        report
+    } else {
+        let mut sink: Box<dyn Sink> = match path.as_str() {
+            "-" => Box::new(IpcSink::new(std::io::stdout(), layout, &metadata, &options)?),
+            _ => Box::new(ParquetSink::create(path, layout, &metadata, options)?),
+        };
+        for block in blocks {
+            let from = Instant::now();
+            sink.write(&block)?;
+            busy += from.elapsed();
+        }
+        let from = Instant::now();
+        let report = sink.finish()?;
+        busy += from.elapsed();
+        report
+    };
 
     let seconds = busy.as_secs_f64();
     eprintln!("{report:?}");

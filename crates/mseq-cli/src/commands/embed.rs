@@ -98,7 +98,9 @@ pub(crate) fn run(args: &EmbedArgs, quiet: bool, verbose: bool, line: &[OsString
     let arrange = plan.reading.arrange(&config, plan.combine);
     let parts = places.len();
     let cores = || std::thread::available_parallelism().map_or(1, |n| n.get());
-    let encoders = if plan.threads == 0 { cores() } else { plan.threads };
+    // Rows of a CPU come slowly, and two encoders are as small as the step that was run before.
+    let most = if place.cuda.is_some() { usize::MAX } else { 2 };
+    let encoders = if plan.threads == 0 { cores() } else { plan.threads }.min(most);
     let jobs: Vec<EmbedJob> = opened
         .into_iter()
         .zip(sources)

@@ -35,7 +35,8 @@ const CUDA_TOKENS: u64 = 1 << 20;
 const CPU_TOKENS: u64 = 1 << 14;
 
 /// Variables that change how fast the engine is.
-const VARIABLES: [&str; 4] = ["MSEQ_NO_CUBLAS", "MSEQ_SYNC_EACH_OP", "MSEQ_KERNELS_FROM", "MSEQ_FAULT_AFTER"];
+const VARIABLES: [&str; 5] =
+    ["MSEQ_NO_CUBLAS", "MSEQ_NO_CUBIN", "MSEQ_SYNC_EACH_OP", "MSEQ_KERNELS_FROM", "MSEQ_FAULT_AFTER"];
 
 /// The machine, opened apart from the model.
 enum Machine {
