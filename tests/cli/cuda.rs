@@ -22,6 +22,7 @@ struct Answer {
 
 impl Fake {
     /// `None`, said aloud, without a C compiler.
+    #[allow(clippy::print_stderr, reason = "skips are said aloud")]
     fn new() -> Option<Self> {
         let folder = tempdir().unwrap();
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cli/fake_driver.c");
