@@ -300,6 +300,18 @@ impl Checkpoint {
         self.tensor("embeddings.weight")
     }
 
+    /// The language-model head, (vocab, d_model): its own, else the embedding that it is tied to.
+    ///
+    /// # Errors
+    /// [`Error::NoHead`] when it is neither there nor tied; else as for [`Checkpoint::embedding`].
+    pub fn lm_head(&self) -> Result<Vec<f32>> {
+        match self.weights.get("lm_head.weight") {
+            Some(head) => self.weights.read(head),
+            None if self.config.tied => self.embedding(),
+            None => Err(Error::NoHead { model: self.name() }),
+        }
+    }
+
     /// The final norm.
     ///
     /// # Errors
