@@ -16,6 +16,7 @@ mod open;
 mod packer;
 mod position;
 mod runner;
+mod scoring;
 mod threaded;
 mod windows;
 
@@ -25,6 +26,6 @@ pub use error::{Error, Result};
 pub use open::{Opened, Place, choose, choose_all, default_chunk, open};
 pub use packer::{BatchOutput, ChunkBatch, EngineConfig, Packer};
 pub use position::Position;
-pub use runner::{ModelRunner, Runner, Snapshot};
+pub use runner::{ModelRunner, Runner, Snapshot, Values};
 
 pub use mseq_backend::LaneSpan;

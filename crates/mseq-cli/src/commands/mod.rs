@@ -22,7 +22,8 @@ use crate::{Failure, say};
 /// Runs the command that was parsed from `line`.
 pub(crate) fn run(cli: Cli, line: &[OsString]) -> Result<(), Failure> {
     match cli.command {
-        Command::Embed(args) => embed::run(&args, cli.quiet, cli.verbose, line),
+        Command::Embed(args) => embed::run(&args.job, args.resolve()?, cli.quiet, cli.verbose, line),
+        Command::Score(args) => embed::run(&args.job, args.resolve()?, cli.quiet, cli.verbose, line),
         Command::Merge(args) => merge::run(&args, cli.quiet, line),
         Command::Run(args) => {
             let line = args.command_line()?;
@@ -52,7 +53,6 @@ pub(crate) fn run(cli: Cli, line: &[OsString]) -> Result<(), Failure> {
             man.render(&mut page).map_err(|e| Failure::Run(format!("manual page: {e}")))?;
             say::out(&String::from_utf8_lossy(&page))
         }
-        Command::Score(_) => Err(Failure::not_built("`score`")),
         Command::Classify(_) => Err(Failure::not_built("`classify`")),
         Command::Enhance(_) => Err(Failure::not_built("`enhance`")),
         Command::Head(_) => Err(Failure::not_built("`head`")),
