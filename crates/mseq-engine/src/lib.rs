@@ -9,6 +9,7 @@
 //! part is a lane, without padding. So at most one record crosses from a step into the next, rows
 //! leave in input order, and memory depends neither on the length nor on the number of records.
 
+mod classified;
 mod context;
 mod engine;
 mod error;
@@ -20,6 +21,7 @@ mod scoring;
 mod threaded;
 mod windows;
 
+pub use classified::Classified;
 pub use context::Context;
 pub use engine::{Engine, RecordSummary, Step};
 pub use error::{Error, Result};

@@ -1,6 +1,7 @@
 //! What clap sees; each command's `resolve` turns it into a checked configuration.
 
 mod bench;
+mod head;
 mod inputs;
 mod job;
 mod keep;
@@ -19,6 +20,7 @@ use clap_complete::Shell;
 use mseq_core::DeviceSpec;
 
 pub(crate) use bench::BenchArgs;
+pub(crate) use head::{EvalArgs, FitArgs, HeadCommand, Labelled};
 pub(crate) use inputs::{Columns, InputPlan};
 pub(crate) use job::{JobArgs, JobPlan, OnBadRecord, Shard};
 pub(crate) use keep::Keep;
@@ -28,7 +30,7 @@ pub(crate) use models::ModelsCommand;
 pub(crate) use not_built::{Anything, NotBuiltOptions};
 pub(crate) use reading::Reading;
 pub(crate) use run::RunArgs;
-pub(crate) use task::{EmbedArgs, ScoreArgs, Task};
+pub(crate) use task::{ClassifyArgs, EmbedArgs, ScoreArgs, Task};
 
 /// Streams million-length DNA through chunked Mamba inference and writes embeddings to Parquet.
 #[derive(Debug, Parser)]
@@ -58,6 +60,11 @@ pub(crate) enum Command {
     Embed(Box<EmbedArgs>),
     /// Negative log-likelihood of DNA per window or token, as Parquet, bedGraph or bigWig
     Score(Box<ScoreArgs>),
+    /// Class probabilities of DNA from a head, as Parquet
+    Classify(Box<ClassifyArgs>),
+    /// Fit and evaluate heads on embeddings
+    #[command(subcommand)]
+    Head(HeadCommand),
     /// Joins the files of a sharded run into one, checking that none is missing or doubled
     Merge(MergeArgs),
     /// Built-in models and model directories
@@ -88,15 +95,9 @@ pub(crate) enum Command {
     },
     /// Manual page, on standard output
     Man,
-    /// Not built yet: class probabilities
-    #[command(hide = true)]
-    Classify(Anything),
     /// Not built yet: denoised audio
     #[command(hide = true)]
     Enhance(Anything),
-    /// Not built yet: fit and evaluate linear heads
-    #[command(hide = true)]
-    Head(Anything),
     /// Not built yet: effect of variants
     #[command(hide = true)]
     Variants(Anything),

@@ -85,6 +85,37 @@ pub(crate) struct ScoreArgs {
     pub(crate) job: JobArgs,
 }
 
+/// `classify`.
+#[derive(Debug, Args)]
+#[command(
+    args_override_self = true,
+    after_help = "Layer and pooling are those of the head: a fitted one knows them, the model's own has them in config.json."
+)]
+pub(crate) struct ClassifyArgs {
+    #[command(flatten)]
+    pub(crate) job: JobArgs,
+
+    /// Head that `head fit` wrote [default: the model's own: score.*, classifier.*,
+    /// classification_head.*]
+    #[arg(long, value_name = "FILE")]
+    head: Option<PathBuf>,
+
+    /// Arrow type of the probabilities column
+    #[arg(long, value_enum, default_value_t)]
+    list_type: ListTypeArg,
+}
+
+impl ClassifyArgs {
+    /// Checks the arguments, as [`JobArgs::resolve`]; pool and layer are yet to come from the head.
+    ///
+    /// # Errors
+    /// As there.
+    pub(crate) fn resolve(&self) -> Result<JobPlan, Failure> {
+        let task = Task::Classify { head: self.head.clone(), list: self.list_type.list() };
+        self.job.resolve(task, Pool::Mean, Layer::Last)
+    }
+}
+
 #[derive(Debug, Clone, Copy, Default, ValueEnum)]
 pub(crate) enum PoolArg {
     #[default]

@@ -3,13 +3,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use mseq_core::{DType, Item, SequenceFormat};
-use mseq_engine::{EngineConfig, Place, choose_all, open};
+use mseq_engine::{Classified, EngineConfig, Place, choose_all, open};
 use mseq_model::Checkpoint;
 use mseq_pipeline::{Counters, EmbedJob, Output, Summary};
 use mseq_sink::{Body, ClassLayout, EmbedLayout, JOB_KEYS, RowLayout, ScoreLayout};
 use mseq_source::{DnaTokenizer, Strands};
 
 use super::budget::Budget;
+use super::head::Chosen;
 use super::select::Selection;
 use super::{model_files, plan};
 use crate::args::{JobArgs, JobPlan, OnBadRecord, Task};
@@ -22,12 +23,23 @@ const BLOCK: usize = 64 << 10;
 /// `mamba-seq embed`, `score` and `classify`.
 pub(crate) fn run(
     args: &JobArgs,
-    plan: JobPlan,
+    mut plan: JobPlan,
     quiet: bool,
     verbose: bool,
     line: &[OsString],
 ) -> Result<(), Failure> {
     let checkpoint = Checkpoint::open(model_files(&args.model)?)?;
+    let chosen = match &plan.task {
+        Task::Classify { head, .. } => Some(Chosen::open(head.as_deref(), &checkpoint)?),
+        Task::Embed { .. } | Task::Score => None,
+    };
+    if let Some(chosen) = &chosen {
+        (plan.pool, plan.layer) = (chosen.pool, chosen.layer);
+    }
+    if plan.task == Task::Score {
+        // Now, and not after the input was read.
+        checkpoint.has_lm_head()?;
+    }
     let tokens = &checkpoint.tokens;
     let mut config = engine_config(&plan, &checkpoint)?;
     let places = choose_all(&args.device, args.dtype())?;
@@ -35,7 +47,7 @@ pub(crate) fn run(
     let (limit, chunk) = (args.memory_limit.map(|size| size.0), args.chunk.map(|n| n as usize));
     let budget = Budget::new(limit, chunk, &checkpoint.shape, &config, place)?;
     config.chunk = budget.chunk;
-    let layout = body(&plan, &checkpoint, config.regions.is_some());
+    let layout = body(&plan, &checkpoint, chosen.as_ref(), config.regions.is_some());
     // A missing column shows here, before a pass over the whole input.
     let layout = plan.inputs.layout(layout)?;
     let output = several(&plan, args, places.len())?;
@@ -44,7 +56,11 @@ pub(crate) fn run(
     }
     let mut opened = Vec::new();
     for place in &places {
-        opened.push(open(place, plan.threads, &checkpoint, &config)?);
+        let mut one = open(place, plan.threads, &checkpoint, &config)?;
+        if let Some(chosen) = &chosen {
+            one.runner = Box::new(Classified::new(one.runner, Arc::clone(&chosen.head))?);
+        }
+        opened.push(one);
         // The same step on every device.
         config.chunk = config.chunk.min(opened.last().map_or(config.chunk, |opened| opened.chunk));
     }
@@ -73,8 +89,15 @@ pub(crate) fn run(
     if config.pool == mseq_core::Pool::None {
         plan::check_size(args, &plan, layout.dim(), quiet)?;
     }
-    let metadata =
+    let mut metadata =
         metadata(args, &plan, &checkpoint, &config, (format, &selection), (&device, place.dtype), line)?;
+    if let Some(chosen) = &chosen {
+        let sha256 = chosen.sha256.clone().unwrap_or_else(|| "the model's own".to_owned());
+        let classes = serde_json::to_string(chosen.head.classes());
+        let classes = classes.map_err(|e| Failure::Run(format!("internal: {e}")))?;
+        metadata.push(("mamba_seq.head_sha256".into(), sha256));
+        metadata.push(("mamba_seq.classes".into(), classes));
+    }
     let digest = digest(&plan, &layout, &metadata);
     if verbose {
         say::line(&format!(
@@ -155,13 +178,16 @@ pub(crate) fn run(
 }
 
 /// The columns of the command.
-fn body(plan: &JobPlan, checkpoint: &Checkpoint, region: bool) -> Body {
+fn body(plan: &JobPlan, checkpoint: &Checkpoint, chosen: Option<&Chosen>, region: bool) -> Body {
     match &plan.task {
         Task::Embed { dtype, list } => {
             EmbedLayout { dim: checkpoint.shape.d_model, dtype: *dtype, list: *list, region }.into()
         }
         Task::Score => ScoreLayout { region }.into(),
-        Task::Classify { list, .. } => ClassLayout { classes: Arc::from([]), list: *list, region }.into(),
+        Task::Classify { list, .. } => {
+            let classes = chosen.map_or_else(|| Arc::from([]), Chosen::classes);
+            ClassLayout { classes, list: *list, region }.into()
+        }
     }
 }
 
