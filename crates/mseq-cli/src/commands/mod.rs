@@ -7,6 +7,7 @@ mod embed;
 mod head;
 mod merge;
 mod models;
+mod pipeline;
 mod plan;
 mod select;
 mod verify;
@@ -14,7 +15,7 @@ mod verify;
 use std::ffi::OsString;
 use std::path::Path;
 
-use clap::{CommandFactory, Parser};
+use clap::CommandFactory;
 use mseq_model::ModelFiles;
 
 use crate::args::{Cli, Command};
@@ -28,19 +29,7 @@ pub(crate) fn run(cli: Cli, line: &[OsString]) -> Result<(), Failure> {
         Command::Head(command) => head::run(&command, cli.quiet, line),
         Command::Score(args) => embed::run(&args.job, args.resolve()?, cli.quiet, cli.verbose, line),
         Command::Merge(args) => merge::run(&args, cli.quiet, line),
-        Command::Run(args) => {
-            let line = args.command_line()?;
-            match Cli::try_parse_from(&line) {
-                // Only `embed` comes out of a file, so this ends after one turn.
-                Ok(inner) => run(Cli { quiet: cli.quiet || inner.quiet, ..inner }, &line),
-                Err(e) => {
-                    // clap's first line, which names the option.
-                    let text = e.to_string();
-                    let first = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
-                    Err(Failure::Usage(first.to_owned()))
-                }
-            }
-        }
+        Command::Run(args) => pipeline::run(&args, cli.quiet),
         Command::Models(command) => models::run(command),
         Command::Doctor { verify: true, device, kernels_from } => verify::run(&device, kernels_from),
         Command::Doctor { verify: false, .. } => doctor::run(),
