@@ -218,7 +218,8 @@ fn tracks_hold_the_bits_of_the_table() {
                    for s, e, v in b.intervals(c) or ():\n  print(c, s, e, repr(v))\n";
     let printed = run_python(&python, folder.folder.path(), program);
     let (heads, values): (Vec<&str>, Vec<&str>) = printed.lines().partition(|line| line.starts_with('#'));
-    assert_eq!(heads, ["# b 1000", "# one 1", "# z9 2345"]);
+    // A contig without a value is left out.
+    assert_eq!(heads, ["# b 1000", "# z9 2345"]);
     let mut sorted = table.clone();
     sorted.sort_by(|a, b| (&a.0, a.1).cmp(&(&b.0, b.1)));
     assert_eq!(values.len(), sorted.len());

@@ -57,7 +57,7 @@ pub(crate) struct FitArgs {
 
     /// Strength of the L2 penalty (1/C of scikit-learn, alpha of its Ridge), or cv for the power of
     /// ten that does best on held-out rows
-    #[arg(long, value_name = "X|cv", default_value = "cv")]
+    #[arg(long, value_name = "X|cv", default_value = "cv", allow_hyphen_values = true)]
     strength: String,
 
     /// Parts for cross-validation

@@ -417,7 +417,7 @@ fn report(summary: &Summary, plan: &JobPlan, selection: &Selection, dim: usize) 
     // A base of both strands is two tokens.
     let of = match &plan.task {
         Task::Embed { .. } => format!(" of {dim} values"),
-        Task::Classify { .. } => format!(" of {}", say::count(dim as u64, "class probability")),
+        Task::Classify { .. } => format!(" of {}", say::count(dim as u64, "class")),
         Task::Score => String::new(),
     };
     let unit = if tally.tokens == tally.bases { "bases" } else { "tokens" };
