@@ -67,6 +67,6 @@ mod tests {
         let strong = solve(&x, &y, 2, 1e9).unwrap();
         assert!(strong.0[0].abs() < 1e-3);
         let twice: Vec<f64> = (0..20).flat_map(|i| [f64::from(i), f64::from(i)]).collect();
-        assert!(solve(&twice, &vec![1.0; 20], 2, 0.0).is_err());
+        assert!(solve(&twice, &[1.0; 20], 2, 0.0).is_err());
     }
 }
