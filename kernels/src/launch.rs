@@ -95,6 +95,16 @@ pub fn pool(parts: usize, width: usize) -> Launch {
     launch(parts, width.div_ceil(128), 128)
 }
 
+/// `nll_fwd`: 64 rows a block.
+pub fn nll_fwd(rows: usize) -> Launch {
+    launch(rows.div_ceil(64), 1, 256)
+}
+
+/// `nll_keep`, over the lanes that go on.
+pub fn nll_keep(lanes: usize) -> Launch {
+    launch(lanes, 1, 256)
+}
+
 /// Powers of two that a thread of `exp2_rate` computes a step.
 pub const EXP2_CHAINS: usize = 8;
 

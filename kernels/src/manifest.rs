@@ -403,6 +403,33 @@ const LINEAR: &[Entry] = &[
     },
 ];
 
+const NLL: &[Entry] = &[
+    Entry {
+        name: "nll_fwd",
+        params: &[
+            p("x", In(F32)),
+            p("last", In(F32)),
+            p("weight", In(Stored)),
+            p("ids", In(U32)),
+            p("before", In(Elem::I32)),
+            p("out", Out(F32)),
+            p("rows", I64),
+            p("d_model", I32),
+            p("vocab", I32),
+        ],
+    },
+    Entry {
+        name: "nll_keep",
+        params: &[
+            p("x", In(F32)),
+            p("last", Out(F32)),
+            p("kept", In(Elem::I32)),
+            p("lanes", I32),
+            p("d_model", I32),
+        ],
+    },
+];
+
 const POOL: &[Entry] = &[
     Entry {
         name: "pool_parts",
@@ -470,6 +497,7 @@ pub const MODULES: &[Module] = &[
         entries: STATE_UPDATE,
     },
     Module { name: "linear_fwd", text: include_str!("../cuda/linear_fwd.cu"), stored: true, entries: LINEAR },
+    Module { name: "nll_fwd", text: include_str!("../cuda/nll_fwd.cu"), stored: true, entries: NLL },
     Module { name: "pool_fwd", text: include_str!("../cuda/pool_fwd.cu"), stored: false, entries: POOL },
     Module { name: "rates", text: include_str!("../cuda/rates.cu"), stored: false, entries: RATES },
 ];

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use crate::common::heads::{classes, python_with, run_python, scores};
 use crate::common::{mamba_seq, metadata, rows};
 
 /// The repository's pipelines name files below its root: run them in a copy that has only these.
@@ -10,8 +11,10 @@ fn workplace() -> tempfile::TempDir {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     std::fs::create_dir_all(folder.path().join("data/fasta")).unwrap();
     std::fs::create_dir(folder.path().join("pipelines")).unwrap();
-    for file in ["data/fasta/lambda.fa", "data/fasta/lambda_pieces.csv"] {
-        std::fs::copy(root.join(file), folder.path().join(file)).unwrap();
+    for file in ["lambda.fa", "lambda_pieces.csv", "lambda_reads.fq", "lambda_gc.tsv"]
+        .map(|name| format!("data/fasta/{name}"))
+    {
+        std::fs::copy(root.join(&file), folder.path().join(&file)).unwrap();
     }
     for entry in std::fs::read_dir(root.join("pipelines")).unwrap() {
         let path = entry.unwrap().path();
@@ -27,14 +30,78 @@ fn every_committed_pipeline_runs() {
     let folder = workplace();
     let expected =
         [("embed-genome", "genome.embeddings.parquet", 49), ("embed-table", "table.embeddings.parquet", 100)];
+    // With tests of their own below.
+    let others = ["score-genome", "classify-reads", "batch"];
     let committed = std::fs::read_dir(folder.path().join("pipelines")).unwrap().count();
-    assert_eq!(committed, expected.len(), "a pipeline without a test");
+    assert_eq!(committed, expected.len() + others.len(), "a pipeline without a test");
     for (name, output, count) in expected {
         let file = format!("pipelines/{name}.toml");
         let ran = mamba_seq(folder.path(), &["run", &file]);
         assert_eq!(ran.code, 0, "{}", ran.stderr);
         assert_eq!(rows(&folder.path().join(output)).len(), count, "{name}");
     }
+}
+
+#[test]
+fn a_genome_is_scored_to_a_track() {
+    let folder = workplace();
+    let ran = mamba_seq(folder.path(), &["run", "pipelines/score-genome.toml"]);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    let Some(python) = python_with("pyBigWig") else { return };
+    let program = "import pyBigWig\nb = pyBigWig.open('genome.bw')\n\
+                   c, n = next(iter(b.chroms().items()))\nprint(n, len(b.intervals(c)), b.stats(c, exact=True)[0])\n";
+    let printed = run_python(&python, folder.path(), program);
+    let words: Vec<f64> = printed.split_whitespace().map(|v| v.parse().unwrap()).collect();
+    assert_eq!(words[..2], [48502.0, 486.0]);
+    // Four letters at random cost two bits.
+    assert!((1.5..2.1).contains(&words[2]), "{printed}");
+}
+
+#[test]
+fn reads_are_classified_by_a_fitted_head() {
+    let folder = workplace();
+    let ran = mamba_seq(folder.path(), &["run", "pipelines/classify-reads.toml"]);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    assert!(ran.stderr.contains("all 4 jobs done"), "{}", ran.stderr);
+    let found = classes(&folder.path().join("reads.classes.parquet"));
+    assert_eq!(found.len(), 100);
+    assert!(found.iter().all(|row| ["poor", "rich"].contains(&row.2.as_str())));
+    let json = std::fs::read(folder.path().join("gc.json")).unwrap();
+    let json: serde_json::Value = serde_json::from_slice(&json).unwrap();
+    assert!(json["accuracy"]["value"].as_f64().unwrap() > 0.8, "{json}");
+    // A step that fails stops the ones that need it.
+    std::fs::write(folder.path().join("data/fasta/lambda_gc.tsv"), "ghost\t1\n").unwrap();
+    let ran = mamba_seq(folder.path(), &["run", "pipelines/classify-reads.toml"]);
+    assert_eq!(ran.code, 1, "{}", ran.stderr);
+    assert!(ran.stderr.contains("1 of 4 jobs done, 1 failed (number 2), 2 not begun"), "{}", ran.stderr);
+}
+
+#[test]
+fn a_batch_goes_on_after_an_input_that_fails() {
+    let folder = workplace();
+    let ran = mamba_seq(folder.path(), &["run", "pipelines/batch.toml"]);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    for (name, count) in [("lambda", 49), ("reads", 100), ("pieces", 100)] {
+        let path = folder.path().join(format!("{name}.scores.parquet"));
+        assert_eq!(scores(&path).len(), count, "{name}");
+        std::fs::remove_file(path).unwrap();
+    }
+    std::fs::write(folder.path().join("data/fasta/lambda_reads.fq"), "@r\nAC!GT\n+\nIIIII\n").unwrap();
+    let ran = mamba_seq(folder.path(), &["run", "pipelines/batch.toml"]);
+    assert_eq!(ran.code, 1, "{}", ran.stderr);
+    for words in
+        ["error: job 2 of 3: ", "0x21 '!'", "2 of 3 jobs done, 1 failed (number 2); the others are complete"]
+    {
+        assert!(ran.stderr.contains(words), "{words}: {}", ran.stderr);
+    }
+    let there = |name: &str| folder.path().join(format!("{name}.scores.parquet")).exists();
+    assert!(there("lambda") && !there("reads") && there("pieces"));
+    // A misspelt option is found before the first job runs.
+    let text = std::fs::read_to_string(folder.path().join("pipelines/batch.toml")).unwrap();
+    std::fs::write(folder.path().join("typo.toml"), text + "\n[[job]]\nwindoww = 3\n").unwrap();
+    let ran = mamba_seq(folder.path(), &["run", "typo.toml"]);
+    assert_eq!(ran.code, 2, "{}", ran.stderr);
+    assert!(ran.stderr.contains("typo.toml: job 4: ") && ran.stderr.contains("--windoww"), "{}", ran.stderr);
 }
 
 #[test]

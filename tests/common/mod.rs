@@ -7,6 +7,7 @@
 )]
 
 pub(crate) mod fasta;
+pub(crate) mod heads;
 pub(crate) mod kept;
 
 use std::fs::File;

@@ -4,8 +4,8 @@ use mseq_core::DType;
 
 use crate::Result;
 use crate::ops::{
-    CausalConv1dFwd, CausalConv1dUpdate, EmbedTokens, LinearFwd, NormFwd, PoolFwd, PoolOut, SelectiveScanFwd,
-    SelectiveStateUpdate,
+    CausalConv1dFwd, CausalConv1dUpdate, EmbedTokens, LinearFwd, NllFwd, NormFwd, PoolFwd, PoolOut,
+    SelectiveScanFwd, SelectiveStateUpdate,
 };
 
 /// A device that holds buffers and runs the ops of a Mamba model on them.
@@ -123,6 +123,13 @@ pub trait Backend: Send + Sync + Sized + 'static {
     /// # Errors
     /// When shapes disagree.
     fn selective_state_update(&self, op: SelectiveStateUpdate<'_, Self>) -> Result<()>;
+
+    /// Negative log-likelihood of every row's token, given the row before it; keeps the last row of
+    /// each lane that goes on.
+    ///
+    /// # Errors
+    /// When shapes disagree or an id is outside the head.
+    fn nll_fwd(&self, op: NllFwd<'_, Self>) -> Result<Vec<f32>>;
 
     /// Adds rows to the sums of their windows and gives back the windows that close.
     ///

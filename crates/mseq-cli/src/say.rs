@@ -46,7 +46,12 @@ pub(crate) fn grouped(n: u64) -> String {
 
 /// `1 record`, `2 records`.
 pub(crate) fn count(n: u64, noun: &str) -> String {
-    format!("{} {noun}{}", grouped(n), if n == 1 { "" } else { "s" })
+    let ending = match noun {
+        _ if n == 1 => "",
+        _ if noun.ends_with('s') => "es",
+        _ => "s",
+    };
+    format!("{} {noun}{ending}", grouped(n))
 }
 
 /// Bytes in the unit that fits.

@@ -2,8 +2,8 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use mseq_backend::ops::{
-    CausalConv1dFwd, CausalConv1dUpdate, EmbedTokens, LinearFwd, NormFwd, PoolFwd, PoolOut, SelectiveScanFwd,
-    SelectiveStateUpdate,
+    CausalConv1dFwd, CausalConv1dUpdate, EmbedTokens, LinearFwd, NllFwd, NormFwd, PoolFwd, PoolOut,
+    SelectiveScanFwd, SelectiveStateUpdate,
 };
 use mseq_backend::{Backend, Error, Result};
 use mseq_core::DType;
@@ -173,6 +173,20 @@ impl Backend for CpuBackend {
         op.check(self)?;
         self.pool.install(|| ops::selective_state_update(self, op));
         Ok(())
+    }
+
+    fn nll_fwd(&self, op: NllFwd<'_, Self>) -> Result<Vec<f32>> {
+        op.check(self)?;
+        for (what, found, wanted) in [
+            ("d_model", op.d_model, op.weight.in_features),
+            ("vocab", op.vocab, op.weight.out_features),
+        ] {
+            if found != wanted {
+                let wanted = "which is not the weight's";
+                return Err(Error::OutOfRange { op: "nll_fwd", what, found, wanted });
+            }
+        }
+        Ok(self.pool.install(|| ops::nll_fwd(self, op)))
     }
 
     fn pool_fwd(&self, op: PoolFwd<'_, Self>) -> Result<PoolOut> {

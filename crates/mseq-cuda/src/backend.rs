@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use half::f16;
 use mseq_backend::ops::{
-    CausalConv1dFwd, CausalConv1dUpdate, EmbedTokens, LinearFwd, NormFwd, PoolFwd, PoolOut, SelectiveScanFwd,
-    SelectiveStateUpdate,
+    CausalConv1dFwd, CausalConv1dUpdate, EmbedTokens, LinearFwd, NllFwd, NormFwd, PoolFwd, PoolOut,
+    SelectiveScanFwd, SelectiveStateUpdate,
 };
 use mseq_backend::{Backend, Error, LaneSpan, Result};
 use mseq_core::DType;
@@ -56,12 +56,14 @@ pub struct CudaBackend {
 pub(crate) struct LaunchState {
     pub(crate) ids: Staging,
     pub(crate) pool: Staging,
+    pub(crate) nll: Staging,
     slots: Staging,
     pub(crate) tables: StepTables,
     pub(crate) ends: Scratch,
     pub(crate) tile_sums: Scratch,
     pub(crate) partials: Scratch,
     pub(crate) pooled: Scratch,
+    pub(crate) surprise: Scratch,
     pub(crate) blas: Option<Blas>,
 }
 
@@ -151,12 +153,14 @@ impl CudaBackend {
             scratch: Mutex::new(LaunchState {
                 ids: Staging::new(),
                 pool: Staging::new(),
+                nll: Staging::new(),
                 slots: Staging::new(),
                 tables: StepTables { staging: Staging::new(), last: None },
                 ends: Scratch::new(),
                 tile_sums: Scratch::new(),
                 partials: Scratch::new(),
                 pooled: Scratch::new(),
+                surprise: Scratch::new(),
                 blas,
             }),
             device,
@@ -326,6 +330,11 @@ impl Backend for CudaBackend {
     fn selective_state_update(&self, op: SelectiveStateUpdate<'_, Self>) -> Result<()> {
         op.check(self)?;
         ops::selective_state_update(self, op)
+    }
+
+    fn nll_fwd(&self, op: NllFwd<'_, Self>) -> Result<Vec<f32>> {
+        op.check(self)?;
+        ops::nll_fwd(self, op)
     }
 
     fn pool_fwd(&self, op: PoolFwd<'_, Self>) -> Result<PoolOut> {

@@ -30,6 +30,7 @@ pub fn all<B: Backend>() -> Vec<(&'static str, OpCheck<B>)> {
         ("selective_scan_fwd", ops::selective_scan_fwd::<B>),
         ("selective_state_update", ops::selective_state_update::<B>),
         ("pool_fwd", ops::pool_fwd::<B>),
+        ("nll_fwd", ops::nll_fwd::<B>),
         ("buffers", ops::buffers::<B>),
     ]
 }
@@ -62,7 +63,7 @@ macro_rules! backend_suite {
     ($make:expr) => {
         $crate::backend_suite!(@each $make;
             embed_tokens, norm_fwd, linear_fwd, causal_conv1d_fwd, causal_conv1d_update,
-            selective_scan_fwd, selective_state_update, pool_fwd, buffers
+            selective_scan_fwd, selective_state_update, pool_fwd, nll_fwd, buffers
         );
     };
     (@each $make:expr; $($op:ident),*) => {

@@ -2,7 +2,7 @@ use clap::Subcommand;
 use mseq_core::DeviceSpec;
 
 use super::Anything;
-use super::embed::DTypeArg;
+use super::job::DTypeArg;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum ModelsCommand {

@@ -9,7 +9,7 @@ use crate::Failure;
 
 #[derive(Debug, Args)]
 pub(crate) struct RunArgs {
-    /// TOML file: command, input, and the command's long options as keys
+    /// TOML file: command, input, and the command's long options as keys; [[job]] for each of several
     #[arg(value_name = "PIPELINE.toml")]
     pipeline: PathBuf,
 
@@ -18,30 +18,77 @@ pub(crate) struct RunArgs {
     more: Vec<String>,
 }
 
+/// A pipeline: one command line, or several.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Pipeline {
+    /// Each begins with the name of the program.
+    pub(crate) jobs: Vec<Vec<OsString>>,
+    /// Whether it is a list, of which a summary is given.
+    pub(crate) is_list: bool,
+    /// Whether the jobs after one that failed still run.
+    pub(crate) goes_on: bool,
+}
+
 impl RunArgs {
-    /// The command line that the file stands for.
+    /// The file, for messages.
+    pub(crate) fn file(&self) -> String {
+        self.pipeline.display().to_string()
+    }
+
+    /// The command lines that the file stands for.
     ///
     /// # Errors
     /// Exit 1 when there is no such file, exit 2 when it is no pipeline.
-    pub(crate) fn command_line(&self) -> Result<Vec<OsString>, Failure> {
-        let path = self.pipeline.display();
+    pub(crate) fn pipeline(&self) -> Result<Pipeline, Failure> {
+        let path = self.file();
         let text = fs::read_to_string(&self.pipeline).map_err(|e| Failure::Run(format!("{path}: {e}")))?;
-        let mut words = words(&text).map_err(|message| Failure::Usage(format!("{path}: {message}")))?;
-        words.extend(self.more.iter().cloned());
-        Ok(std::iter::once("mamba-seq".to_owned()).chain(words).map(OsString::from).collect())
+        let (jobs, is_list, goes_on) =
+            parse(&text).map_err(|message| Failure::Usage(format!("{path}: {message}")))?;
+        let line = |words: Vec<String>| {
+            let words = words.into_iter().chain(self.more.iter().cloned());
+            std::iter::once("mamba-seq".to_owned()).chain(words).map(OsString::from).collect()
+        };
+        Ok(Pipeline { jobs: jobs.into_iter().map(line).collect(), is_list, goes_on })
     }
 }
 
-/// The words of the command line, options first.
-fn words(text: &str) -> Result<Vec<String>, String> {
+/// Commands that a file may name.
+const COMMANDS: [&str; 6] = ["embed", "score", "classify", "head fit", "head eval", "merge"];
+
+/// The words of each job, options first; whether they are a list; whether it goes on after a failure.
+fn parse(text: &str) -> Result<(Vec<Vec<String>>, bool, bool), String> {
     let mut table: Table = toml::from_str(text).map_err(|e| {
         let line = e.span().map_or(0, |s| text[..s.start].matches('\n').count() + 1);
         format!("line {line}: {}", e.message())
     })?;
+    let goes_on = match table.remove("on_failure") {
+        None => true,
+        Some(Value::String(s)) if s == "continue" => true,
+        Some(Value::String(s)) if s == "stop" => false,
+        Some(_) => return Err("on_failure: use \"continue\" or \"stop\"".into()),
+    };
+    let jobs = match table.remove("job") {
+        None => return Ok((vec![words(table)?], false, goes_on)),
+        Some(Value::Array(jobs)) => jobs,
+        Some(_) => return Err("job is no list; begin each job with [[job]]".into()),
+    };
+    let mut all = Vec::new();
+    for (i, job) in jobs.into_iter().enumerate() {
+        let Value::Table(own) = job else { return Err(format!("job {}: begin it with [[job]]", i + 1)) };
+        // What stands above the list is for every job that does not say otherwise.
+        let mut job = table.clone();
+        job.extend(own);
+        all.push(words(job).map_err(|e| format!("job {}: {e}", i + 1))?);
+    }
+    Ok((all, true, goes_on))
+}
+
+/// The words of a command line, options first.
+fn words(mut table: Table) -> Result<Vec<String>, String> {
     let command = match table.remove("command") {
-        Some(Value::String(command)) if command == "embed" => command,
+        Some(Value::String(command)) if COMMANDS.contains(&command.as_str()) => command,
         Some(Value::String(command)) => {
-            return Err(format!("command '{command}' can't be run from a file; use \"embed\""));
+            return Err(format!("command '{command}' can't be run from a file; use {}", COMMANDS.join(", ")));
         }
         _ => return Err("no key command; use command = \"embed\"".into()),
     };
@@ -56,7 +103,7 @@ fn words(text: &str) -> Result<Vec<String>, String> {
         one => scalar(key, one).map(|one| vec![one]),
     };
     let inputs = table.remove("input").map(|v| list("input", &v)).transpose()?.unwrap_or_default();
-    let mut words = vec![command];
+    let mut words: Vec<String> = command.split(' ').map(str::to_owned).collect();
     for (key, value) in &table {
         let option = format!("--{}", key.replace('_', "-"));
         match value {
@@ -80,7 +127,16 @@ mod tests {
                     list_type = \"variable\"\nresume = true\nrecursive = false\n";
         let expected =
             ["embed", "--layer=-1", "--list-type=variable", "--resume", "--window=500", "a.fa", "b c.fa"];
-        assert_eq!(words(text).unwrap(), expected);
+        assert_eq!(parse(text).unwrap(), (vec![expected.map(str::to_owned).to_vec()], false, true));
+    }
+
+    #[test]
+    fn jobs_share_what_stands_above_them() {
+        let text = "command = \"score\"\nwindow = 10\non_failure = \"stop\"\n[[job]]\ninput = \"a.fa\"\n\
+                    [[job]]\ncommand = \"head fit\"\nwindow = false\ninput = \"b.parquet\"\n";
+        let (jobs, is_list, goes_on) = parse(text).unwrap();
+        assert_eq!(jobs, [vec!["score", "--window=10", "a.fa"], vec!["head", "fit", "b.parquet"]]);
+        assert!(is_list && !goes_on);
     }
 
     #[test]
@@ -90,8 +146,11 @@ mod tests {
             ("command = \"shell\"", "'shell'"),
             ("command = \"embed\"\n[window]\nx = 1", "window"),
             ("command = \"embed\"\nwindow = ", "line 2"),
+            ("command = \"embed\"\njob = 3", "[[job]]"),
+            ("command = \"embed\"\n[[job]]\ninput = \"a\"\n[[job]]\ncommand = \"rm\"", "job 2: command 'rm'"),
+            ("on_failure = \"pray\"\n[[job]]\ncommand = \"embed\"", "on_failure"),
         ] {
-            let e = words(text).unwrap_err();
+            let e = parse(text).unwrap_err();
             assert!(e.contains(word), "{e}");
         }
     }

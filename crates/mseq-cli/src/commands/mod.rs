@@ -4,9 +4,11 @@ mod bench;
 mod budget;
 mod doctor;
 mod embed;
+mod head;
 mod merge;
 mod model_verify;
 mod models;
+mod pipeline;
 mod plan;
 mod select;
 mod verify;
@@ -14,7 +16,7 @@ mod verify;
 use std::ffi::OsString;
 use std::path::Path;
 
-use clap::{CommandFactory, Parser};
+use clap::CommandFactory;
 use mseq_model::ModelFiles;
 
 use crate::args::{Cli, Command};
@@ -23,21 +25,12 @@ use crate::{Failure, say};
 /// Runs the command that was parsed from `line`.
 pub(crate) fn run(cli: Cli, line: &[OsString]) -> Result<(), Failure> {
     match cli.command {
-        Command::Embed(args) => embed::run(&args, cli.quiet, cli.verbose, line),
+        Command::Embed(args) => embed::run(&args.job, args.resolve()?, cli.quiet, cli.verbose, line),
+        Command::Classify(args) => embed::run(&args.job, args.resolve()?, cli.quiet, cli.verbose, line),
+        Command::Head(command) => head::run(&command, cli.quiet, line),
+        Command::Score(args) => embed::run(&args.job, args.resolve()?, cli.quiet, cli.verbose, line),
         Command::Merge(args) => merge::run(&args, cli.quiet, line),
-        Command::Run(args) => {
-            let line = args.command_line()?;
-            match Cli::try_parse_from(&line) {
-                // Only `embed` comes out of a file, so this ends after one turn.
-                Ok(inner) => run(Cli { quiet: cli.quiet || inner.quiet, ..inner }, &line),
-                Err(e) => {
-                    // clap's first line, which names the option.
-                    let text = e.to_string();
-                    let first = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
-                    Err(Failure::Usage(first.to_owned()))
-                }
-            }
-        }
+        Command::Run(args) => pipeline::run(&args, cli.quiet),
         Command::Models(command) => models::run(command),
         Command::Doctor { verify: true, device, kernels_from } => verify::run(&device, kernels_from),
         Command::Doctor { verify: false, .. } => doctor::run(),
@@ -53,10 +46,7 @@ pub(crate) fn run(cli: Cli, line: &[OsString]) -> Result<(), Failure> {
             man.render(&mut page).map_err(|e| Failure::Run(format!("manual page: {e}")))?;
             say::out(&String::from_utf8_lossy(&page))
         }
-        Command::Score(_) => Err(Failure::not_built("`score`")),
-        Command::Classify(_) => Err(Failure::not_built("`classify`")),
         Command::Enhance(_) => Err(Failure::not_built("`enhance`")),
-        Command::Head(_) => Err(Failure::not_built("`head`")),
         Command::Variants(_) => Err(Failure::not_built("`variants`")),
         Command::Generate(_) => Err(Failure::not_built("`generate`")),
         Command::Report(_) => Err(Failure::not_built("`report`")),

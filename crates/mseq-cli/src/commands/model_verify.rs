@@ -90,7 +90,7 @@ impl<'a> Input<'a> {
                 output: BatchOutput::Rows(vec![rows]),
                 keys: Vec::new(),
                 done: Vec::new(),
-            })?);
+            })?.numbers);
             at = end;
             if at == tokens {
                 break;

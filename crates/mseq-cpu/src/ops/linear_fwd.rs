@@ -33,6 +33,13 @@ pub(crate) fn linear_fwd(backend: &CpuBackend, op: LinearFwd<'_, CpuBackend>) {
     });
 }
 
+/// `y = x W^T` on the thread that calls, for an op that goes on with the product.
+#[inline(always)]
+pub(super) fn logits<S: Simd>(s: S, x: &[f32], stride_x: usize, weight: &CpuLinear, y: &mut [f32]) {
+    let stride_y = weight.out_features;
+    Block { x, stride_x, weight, bias: None, accumulate: false, y, stride_y }.with_simd(s);
+}
+
 /// Some rows against the whole weight.
 struct Block<'a> {
     x: &'a [f32],

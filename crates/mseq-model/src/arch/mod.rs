@@ -1,9 +1,11 @@
 //! Architectures, generic over the Backend.
 
+mod head;
 mod mamba;
 
 use std::fmt;
 
+pub use head::{HeadState, LmHead};
 pub use mamba::{Mamba, MambaState, Workspace};
 
 /// How a model walks over a sequence.
