@@ -87,9 +87,9 @@ fn each_token_costs_what_transformers_and_float64_say() {
         let rows = folder.rows(&["--window", "1", "--device", "cpu"]);
         assert_eq!(rows.len(), records.iter().map(Vec::len).sum::<usize>());
         let (mut worst_hf, mut worst, mut at) = (0f64, 0f64, 0);
-        for i in 0..records.len() {
+        for (i, ids) in records.iter().enumerate() {
             let (hf, exact) = (f64s(&truth, &format!("hf.{i}")), f64s(&truth, &format!("f64.{i}")));
-            for t in 0..records[i].len() {
+            for t in 0..ids.len() {
                 let (record, start, end, _, _, nll, count, bits) = &rows[at];
                 at += 1;
                 assert_eq!((record.as_str(), *start, *end), (i.to_string().as_str(), t as u64, t as u64 + 1));
