@@ -51,6 +51,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 mod tokenize;
+mod vcf;
 mod walk;
 
 pub use bed::{Interval, RegionSet, read_bed};
@@ -65,3 +66,4 @@ pub use scratch::PackedScratch;
 pub use source::SequenceSource;
 pub use table::{KeptBatch, TABLE_FORMAT, TableFormat, TableOptions, TableSource, table_format};
 pub use tokenize::{DnaTokenizer, EncodeCounts, IllegalByte, complement_byte};
+pub use vcf::{Allele, VcfError, VcfReader, VcfRecord};

@@ -4,7 +4,7 @@
 use std::fmt::Write;
 use std::path::PathBuf;
 
-use mseq_backend::{Backend, LaneSpan};
+use mseq_backend::{Backend, Decode, LaneSpan};
 use mseq_core::{DType, DeviceSpec};
 use mseq_cpu::CpuBackend;
 use mseq_cuda::{CudaBackend, CudaConfig};
@@ -73,7 +73,7 @@ impl Report {
         self.failed.push(format!("{device} {dtype} {what}: {why}"));
     }
 
-    fn ops<B: Backend>(&mut self, device: &str, backend: &B) {
+    fn ops<B: Decode>(&mut self, device: &str, backend: &B) {
         for (name, op) in mseq_testkit::all::<B>() {
             let mut checks = Vec::new();
             for seed in 1..=SEEDS {
