@@ -83,6 +83,12 @@ impl From<mseq_engine::Error> for Failure {
     }
 }
 
+impl From<mseq_head::Error> for Failure {
+    fn from(e: mseq_head::Error) -> Self {
+        Failure::Run(e.to_string())
+    }
+}
+
 impl From<mseq_sink::Error> for Failure {
     fn from(e: mseq_sink::Error) -> Self {
         match e {

@@ -22,6 +22,6 @@ pub use device::{DeviceSpec, ParseDeviceError};
 pub use dtype::{DType, EmbeddingDType, ListType, WeightDType};
 pub use item::{Item, RecordHead, RecordTail, SequenceFormat};
 pub use region::{Region, Regions};
-pub use row::{RowBlock, RowKey, Strand};
+pub use row::{RowBlock, RowKey, Score, Strand};
 pub use span::Span;
 pub use window::{Layer, ParseWindowError, Pool, Stride, WindowLength, Windows};

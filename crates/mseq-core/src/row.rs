@@ -48,9 +48,31 @@ pub struct RowKey {
     pub region: Option<Arc<str>>,
 }
 
-/// Some rows of embeddings, in output order.
+/// How surprising the tokens of a row are to a model.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Score {
+    /// Negative log-likelihood of the scored tokens, summed, in nats.
+    pub nll: f64,
+    /// How many were scored: all but those that have nothing to their left.
+    pub tokens: u64,
+}
+
+impl Score {
+    /// Bits a token; `None` where no token was scored.
+    ///
+    /// ```
+    /// let score = mseq_core::Score { nll: 2.0 * std::f64::consts::LN_2, tokens: 4 };
+    /// assert_eq!(score.bits(), Some(0.5));
+    /// ```
+    pub fn bits(&self) -> Option<f64> {
+        (self.tokens > 0).then(|| self.nll / std::f64::consts::LN_2 / self.tokens as f64)
+    }
+}
+
+/// Some rows in output order: embeddings or class probabilities, or scores.
 ///
-/// `values` is (rows, `dim`), row-major: row `i` is `values[i * dim..(i + 1) * dim]`.
+/// `values` is (rows, `dim`), row-major: row `i` is `values[i * dim..(i + 1) * dim]`. A block of
+/// scores has `dim` 0 and one of `scores` a row.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct RowBlock {
     /// One key a row.
@@ -59,12 +81,14 @@ pub struct RowBlock {
     pub dim: usize,
     /// (rows, dim), f32.
     pub values: Vec<f32>,
+    /// One a row, or none at all.
+    pub scores: Vec<Score>,
 }
 
 impl RowBlock {
     /// A block of no rows, `dim` wide.
     pub fn new(dim: usize) -> Self {
-        Self { keys: Vec::new(), dim, values: Vec::new() }
+        Self { keys: Vec::new(), dim, values: Vec::new(), scores: Vec::new() }
     }
 
     /// Number of rows.
@@ -84,6 +108,6 @@ impl RowBlock {
 
     /// Heap bytes that the block keeps alive: what a queue counts.
     pub fn bytes(&self) -> usize {
-        self.keys.len() * size_of::<RowKey>() + self.values.len() * 4
+        self.keys.len() * size_of::<RowKey>() + self.values.len() * 4 + self.scores.len() * size_of::<Score>()
     }
 }

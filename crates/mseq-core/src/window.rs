@@ -16,6 +16,9 @@ pub enum Pool {
     Last,
     /// No pooling: one row a token.
     None,
+    /// Not of hidden states: the negative log-likelihood of the tokens, summed in f64 in reading
+    /// order.
+    Nll,
 }
 
 impl fmt::Display for Pool {
@@ -25,6 +28,7 @@ impl fmt::Display for Pool {
             Pool::Max => "max",
             Pool::Last => "last",
             Pool::None => "none",
+            Pool::Nll => "nll",
         })
     }
 }

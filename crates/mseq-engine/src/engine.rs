@@ -2,7 +2,7 @@ use mseq_core::{Item, RecordHead, RecordTail, RowBlock};
 
 use crate::packer::{ChunkBatch, EngineConfig, Packer};
 use crate::position::Position;
-use crate::runner::{Runner, Snapshot};
+use crate::runner::{Runner, Snapshot, Values};
 use crate::threaded::{AHEAD, Threaded};
 use crate::{Error, Result};
 
@@ -161,7 +161,7 @@ impl Engine {
     fn run(&mut self, batch: ChunkBatch) -> Result<Option<Step>> {
         match &mut self.on {
             On::Here(runner) => {
-                let values = if batch.ids.is_empty() { Vec::new() } else { runner.run(&batch)? };
+                let values = if batch.ids.is_empty() { Values::default() } else { runner.run(&batch)? };
                 step_of(batch, values, runner.dim()).map(Some)
             }
             On::Ahead(device) => {
@@ -172,10 +172,11 @@ impl Engine {
     }
 }
 
-fn step_of(batch: ChunkBatch, values: Vec<f32>, dim: usize) -> Result<Step> {
+fn step_of(batch: ChunkBatch, values: Values, dim: usize) -> Result<Step> {
     let tokens = batch.ids.len() as u64;
-    let rows = RowBlock { keys: batch.keys, dim, values };
-    if rows.values.len() != rows.keys.len() * rows.dim {
+    let rows = RowBlock { keys: batch.keys, dim, values: values.numbers, scores: values.scores };
+    let scores = if dim == 0 { rows.keys.len() } else { 0 };
+    if rows.values.len() != rows.keys.len() * rows.dim || rows.scores.len() != scores {
         return Err(Error::Stream("the runner gave another number of rows than the windows that closed"));
     }
     Ok(Step { rows, tokens, done: batch.done })
@@ -203,10 +204,14 @@ mod tests {
             "echo".into()
         }
 
-        fn run(&mut self, batch: &ChunkBatch) -> Result<Vec<f32>> {
+        fn run(&mut self, batch: &ChunkBatch) -> Result<Values> {
             self.0.lock().unwrap().push(batch.clone());
-            let crate::packer::BatchOutput::Rows(ranges) = &batch.output else { return Ok(Vec::new()) };
-            Ok(ranges.iter().cloned().flatten().map(|row| batch.ids[row] as f32).collect())
+            let crate::packer::BatchOutput::Rows(ranges) = &batch.output else {
+                return Ok(Values::default());
+            };
+            let numbers: Vec<f32> =
+                ranges.iter().cloned().flatten().map(|row| batch.ids[row] as f32).collect();
+            Ok(numbers.into())
         }
 
         fn snapshot(&self) -> Result<Snapshot> {

@@ -9,6 +9,7 @@
 //! part is a lane, without padding. So at most one record crosses from a step into the next, rows
 //! leave in input order, and memory depends neither on the length nor on the number of records.
 
+mod classified;
 mod context;
 mod engine;
 mod error;
@@ -17,10 +18,12 @@ mod open;
 mod packer;
 mod position;
 mod runner;
+mod scoring;
 mod threaded;
 mod variants;
 mod windows;
 
+pub use classified::Classified;
 pub use context::Context;
 pub use engine::{Engine, RecordSummary, Step};
 pub use error::{Error, Result};
@@ -28,7 +31,7 @@ pub use generate::{Generate, GenerateConfig, GenerateState, Generator, open_gene
 pub use open::{Opened, Place, choose, choose_all, default_chunk, open};
 pub use packer::{BatchOutput, ChunkBatch, EngineConfig, Packer};
 pub use position::Position;
-pub use runner::{ModelRunner, Runner, Snapshot};
+pub use runner::{ModelRunner, Runner, Snapshot, Values};
 
 pub use variants::{Effect, TailScorer, TokensAt, Variant, VariantScorer, open_variant_scorer};
 

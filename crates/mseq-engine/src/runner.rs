@@ -1,25 +1,41 @@
 use mseq_backend::Backend;
 use mseq_backend::ops::{PoolFwd, PoolKind};
-use mseq_core::Pool;
+use mseq_core::{Pool, Score};
 use mseq_model::Checkpoint;
 use mseq_model::arch::{Mamba, MambaState, Workspace};
 
 use crate::packer::{BatchOutput, ChunkBatch, EngineConfig, SLOTS};
+use crate::scoring::Scoring;
 use crate::{Error, Result};
+
+/// What a step gives: numbers of its rows, or their scores.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Values {
+    /// (rows, [`Runner::dim`]), row-major.
+    pub numbers: Vec<f32>,
+    /// One a row, where rows are scores.
+    pub scores: Vec<Score>,
+}
+
+impl From<Vec<f32>> for Values {
+    fn from(numbers: Vec<f32>) -> Self {
+        Self { numbers, scores: Vec::new() }
+    }
+}
 
 /// A model on a device, seen from above the generic world.
 pub trait Runner: Send {
-    /// Width of a row.
+    /// Width of a row; 0 where rows are scores.
     fn dim(&self) -> usize;
 
     /// Device, as metadata records it.
     fn device(&self) -> String;
 
-    /// Runs one step and gives the rows that it closes: (keys of the batch, dim), row-major.
+    /// Runs one step and gives the rows that it closes, one for each key of the batch.
     ///
     /// # Errors
     /// When the batch is broken or the device fails.
-    fn run(&mut self, batch: &ChunkBatch) -> Result<Vec<f32>>;
+    fn run(&mut self, batch: &ChunkBatch) -> Result<Values>;
 
     /// The state between two steps.
     ///
@@ -40,8 +56,10 @@ pub struct Snapshot {
     /// Of each block: `conv_state` (slots, d_inner, d_conv - 1), `ssm_state` (slots, d_inner,
     /// d_state).
     pub layers: Vec<(Vec<f32>, Vec<f32>)>,
-    /// (window slots, d_model).
+    /// (window slots, d_model); of scores (window slots, 2): their sum and count.
     pub sums: Vec<f64>,
+    /// (slots, d_model), what the next token is predicted from; empty unless rows are scores.
+    pub head: Vec<f32>,
 }
 
 /// A model on any backend.
@@ -55,6 +73,8 @@ pub struct ModelRunner<B: Backend> {
     kind: PoolKind,
     sums: B::Sums,
     sums_slots: usize,
+    /// Where rows are scores.
+    scoring: Option<Scoring<B>>,
 }
 
 /// Most bytes that the sums of open windows may take.
@@ -86,28 +106,32 @@ impl<B: Backend> ModelRunner<B> {
         let model = Mamba::load(&backend, checkpoint)?;
         let state = model.state(&backend, SLOTS)?;
         let workspace = model.workspace(&backend, config.chunk)?;
-        let sums_slots = open as usize;
+        let scoring = match config.pool {
+            Pool::Nll => Some(Scoring::new(&backend, checkpoint, open as usize)?),
+            _ => None,
+        };
+        let sums_slots = if scoring.is_some() { 0 } else { open as usize };
         let sums = backend.sums(sums_slots, shape.d_model)?;
         let kind = match config.pool {
-            Pool::Mean | Pool::None => PoolKind::Mean,
+            Pool::Mean | Pool::None | Pool::Nll => PoolKind::Mean,
             Pool::Max => PoolKind::Max,
             Pool::Last => PoolKind::Last,
         };
-        Ok(Self { backend, model, state, workspace, upto, kind, sums, sums_slots })
+        Ok(Self { backend, model, state, workspace, upto, kind, sums, sums_slots, scoring })
     }
 }
 
 impl<B: Backend> Runner for ModelRunner<B> {
     fn dim(&self) -> usize {
-        self.model.shape().d_model
+        if self.scoring.is_some() { 0 } else { self.model.shape().d_model }
     }
 
     fn device(&self) -> String {
         self.backend.name()
     }
 
-    fn run(&mut self, batch: &ChunkBatch) -> Result<Vec<f32>> {
-        let width = self.dim();
+    fn run(&mut self, batch: &ChunkBatch) -> Result<Values> {
+        let width = self.model.shape().d_model;
         let (backend, state, workspace) = (&self.backend, &mut self.state, &mut self.workspace);
         let x = self.model.forward(backend, &batch.ids, &batch.lanes, self.upto, state, workspace)?;
         match &batch.output {
@@ -116,11 +140,15 @@ impl<B: Backend> Runner for ModelRunner<B> {
                 for range in ranges {
                     values.extend(backend.download(x, range.start * width..range.end * width)?);
                 }
-                Ok(values)
+                Ok(values.into())
+            }
+            BatchOutput::Pool(segments) if let Some(scoring) = &mut self.scoring => {
+                let scores = scoring.run(backend, batch, segments, x)?;
+                Ok(Values { scores, ..Values::default() })
             }
             BatchOutput::Pool(segments) => {
                 let (rows, kind, slots, sums) = (batch.ids.len(), self.kind, self.sums_slots, &mut self.sums);
-                Ok(backend.pool_fwd(PoolFwd { kind, rows, width, slots, x, segments, sums })?)
+                Ok(backend.pool_fwd(PoolFwd { kind, rows, width, slots, x, segments, sums })?.into())
             }
         }
     }
@@ -130,7 +158,13 @@ impl<B: Backend> Runner for ModelRunner<B> {
         for slot in 0..self.sums_slots {
             sums.extend(self.backend.read_sums(&self.sums, slot)?);
         }
-        Ok(Snapshot { layers: self.state.download(&self.backend)?, sums })
+        let layers = self.state.download(&self.backend)?;
+        match &self.scoring {
+            Some(scoring) => {
+                Ok(Snapshot { layers, sums: scoring.sums(), head: scoring.head(&self.backend)? })
+            }
+            None => Ok(Snapshot { layers, sums, head: Vec::new() }),
+        }
     }
 
     fn restore(&mut self, snapshot: &Snapshot) -> Result<()> {
@@ -138,10 +172,16 @@ impl<B: Backend> Runner for ModelRunner<B> {
         let sizes = |s: &Snapshot| -> Vec<(usize, usize)> {
             s.layers.iter().map(|(c, h)| (c.len(), h.len())).collect()
         };
-        if sizes(&own) != sizes(snapshot) || own.sums.len() != snapshot.sums.len() {
+        if sizes(&own) != sizes(snapshot)
+            || own.sums.len() != snapshot.sums.len()
+            || own.head.len() != snapshot.head.len()
+        {
             return Err(Error::Snapshot("its state has other sizes".into()));
         }
         self.state.upload(&self.backend, &snapshot.layers)?;
+        if let Some(scoring) = &mut self.scoring {
+            return scoring.restore(&self.backend, &snapshot.sums, &snapshot.head);
+        }
         for (slot, values) in snapshot.sums.chunks(self.dim()).enumerate() {
             self.backend.write_sums(&mut self.sums, slot, values)?;
         }

@@ -2,7 +2,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::{self, JoinHandle};
 
 use crate::packer::ChunkBatch;
-use crate::runner::{Runner, Snapshot};
+use crate::runner::{Runner, Snapshot, Values};
 use crate::{Error, Result};
 
 /// Steps that a device has been given and that are not collected yet: one that runs, and one that
@@ -15,7 +15,7 @@ enum Job {
 }
 
 enum Done {
-    Rows(ChunkBatch, Result<Vec<f32>>),
+    Rows(ChunkBatch, Result<Values>),
     Snapshot(Result<Snapshot>),
 }
 
@@ -77,7 +77,7 @@ impl Threaded {
     }
 
     /// Waits for the oldest step.
-    pub(crate) fn collect(&mut self) -> Result<(ChunkBatch, Vec<f32>)> {
+    pub(crate) fn collect(&mut self) -> Result<(ChunkBatch, Values)> {
         match self.done.recv().map_err(|_| GONE)? {
             Done::Rows(batch, rows) => {
                 self.waiting -= 1;

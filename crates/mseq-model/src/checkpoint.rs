@@ -253,6 +253,9 @@ impl Checkpoint {
         if name == "lm_head.weight" {
             return Ok(tensor.shape == [self.shape.vocab, self.shape.d_model]);
         }
+        if self.is_class_head(name, &tensor.shape) {
+            return Ok(true);
+        }
         if name.ends_with("complement_map") && tensor.dtype == Dtype::I64 {
             let map = self.weights.read_i64(tensor)?;
             let twice = |i: i64| map.get(usize::try_from(i).unwrap_or(usize::MAX)).copied();
@@ -310,6 +313,15 @@ impl Checkpoint {
             None if self.config.tied => self.embedding(),
             None => Err(Error::NoHead { model: self.name() }),
         }
+    }
+
+    /// Fails when there is nothing to predict tokens with.
+    ///
+    /// # Errors
+    /// [`Error::NoHead`].
+    pub fn has_lm_head(&self) -> Result<()> {
+        let there = self.config.tied || self.weights.get("lm_head.weight").is_some();
+        if there { Ok(()) } else { Err(Error::NoHead { model: self.name() }) }
     }
 
     /// The final norm.

@@ -12,6 +12,14 @@ pub enum Error {
         /// What was asked for.
         path: String,
     },
+    /// A classification head that is missing or can't be used.
+    #[error("{model}: {message}")]
+    ClassHead {
+        /// The model.
+        model: String,
+        /// What is wrong and how to mend it.
+        message: String,
+    },
     /// There is nothing to predict tokens with.
     #[error(
         "{model}: no lm_head.weight, and config.json does not tie the head to the embedding; likelihoods need a model with a language-model head"

@@ -11,6 +11,7 @@
 
 pub mod arch;
 mod checkpoint;
+mod class_head;
 mod config;
 mod error;
 mod files;
@@ -18,6 +19,7 @@ mod tokens;
 mod weights;
 
 pub use checkpoint::{BlockWeights, Checkpoint, NormWeights};
+pub use class_head::ClassHead;
 pub use config::{Layout, MambaShape, ModelConfig, NormKind};
 pub use error::{Error, Result};
 pub use files::ModelFiles;

@@ -24,7 +24,7 @@ pub type Digest = BTreeMap<String, String>;
 /// Everything that an unfinished job needs to go on, in `OUT.partial.checkpoint`.
 ///
 /// The file is safetensors: the state as tensors `layers.I.conv_state`, `layers.I.ssm_state`
-/// (f32, all slots) and `window_sums` (f64), and in the metadata one JSON text and the CRC-32 of it
+/// (f32, all slots), `window_sums` (f64) and, of scores, `head_state` (f32), and in the metadata one JSON text and the CRC-32 of it
 /// and the tensors: a state with a flipped bit looks like any other, and would give other rows.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Checkpoint {
@@ -93,6 +93,10 @@ impl Checkpoint {
         }
         let sums = self.snapshot.sums.iter().flat_map(|v| v.to_le_bytes()).collect();
         tensors.push(("window_sums".into(), Dtype::F64, sums));
+        if !self.snapshot.head.is_empty() {
+            let head = self.snapshot.head.iter().flat_map(|v| v.to_le_bytes()).collect();
+            tensors.push(("head_state".into(), Dtype::F32, head));
+        }
         let views = tensors
             .iter()
             .map(|(name, dtype, bytes)| {
@@ -165,6 +169,7 @@ impl Checkpoint {
             .collect();
         let sums = file.tensor("window_sums").map_err(|e| cut(&e))?;
         let sums = sums.data().as_chunks::<8>().0.iter().map(|b| f64::from_le_bytes(*b)).collect();
+        let head = f32s("head_state").unwrap_or_default();
         let position = Position {
             records: header.records,
             pos: header.pos,
@@ -185,7 +190,7 @@ impl Checkpoint {
             return Err(cut(&"a count is beyond any input"));
         }
         let saved = Saved { bytes: header.log_bytes, crc32: header.log_crc32, kept };
-        Ok(Self { digest, position, snapshot: Snapshot { layers, sums }, tally, saved })
+        Ok(Self { digest, position, snapshot: Snapshot { layers, sums, head }, tally, saved })
     }
 
     /// Fails unless the job is the one that wrote the checkpoint; names what differs.
@@ -249,6 +254,7 @@ mod tests {
             snapshot: Snapshot {
                 layers: vec![(vec![1.5, -0.0], vec![f32::MIN_POSITIVE]), (vec![2.0, 3.0], vec![4.0])],
                 sums: vec![0.1, 1e300],
+                head: vec![0.25, -3.0],
             },
             tally: Tally { records: 2, bases: 99, ..Tally::default() },
             saved: Saved { bytes: 12345, crc32: 99, kept: Some(KeptMark { record: 6, sha256: "cd".into() }) },

@@ -287,6 +287,7 @@ fn run(
             return Ok(());
         }
         let bytes = 8 * snapshot.sums.len()
+            + 4 * snapshot.head.len()
             + snapshot.layers.iter().map(|(c, s)| 4 * (c.len() + s.len())).sum::<usize>();
         let (digest, tally) = (digest.clone(), tally.clone());
         let checkpoint = Checkpoint { digest, position, snapshot, tally, saved: Saved::default() };
@@ -417,10 +418,10 @@ mod tests {
             "none".into()
         }
 
-        fn run(&mut self, batch: &ChunkBatch) -> mseq_engine::Result<Vec<f32>> {
+        fn run(&mut self, batch: &ChunkBatch) -> mseq_engine::Result<mseq_engine::Values> {
             self.panics_in -= 1;
             assert!(self.panics_in > 0, "on purpose");
-            Ok(vec![0.0; 2 * batch.keys.len()])
+            Ok(vec![0.0; 2 * batch.keys.len()].into())
         }
 
         fn snapshot(&self) -> mseq_engine::Result<Snapshot> {

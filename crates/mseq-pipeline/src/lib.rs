@@ -8,6 +8,7 @@
 //! between them, and listens for signals. When one stage fails, the others stop, and the error of
 //! the stage that failed first along the data is the one reported.
 
+mod bigwig;
 mod checkpoint;
 mod embed;
 mod error;
@@ -23,5 +24,5 @@ pub use embed::{EmbedJob, embed, has_checkpoint};
 pub use error::{Error, Result, Signal};
 pub use input::Input;
 pub use many::{Whole, embed_many, part_output};
-pub use output::Output;
+pub use output::{Output, Track};
 pub use stats::{Counters, Summary, Tally, UnknownIn};

@@ -71,7 +71,7 @@ pub fn embed_many(jobs: Vec<EmbedJob>, counters: &[Arc<Counters>], whole: Whole<
         logs.extend(log.map(|log| *log));
     }
     // The logs put their rows in order, and the file takes them as they come.
-    let options = Options::for_layout(whole.layout.embed());
+    let options = Options::for_layout(&whole.layout);
     let published = || outputs.iter().for_each(|output| checkpoint::remove(output));
     let report = finish_logs(logs, whole.output, whole.layout, whole.metadata, options, published)?;
     Ok(Summary { tally, resumed_from, report, elapsed: start.elapsed() })

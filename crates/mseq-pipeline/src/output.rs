@@ -1,8 +1,11 @@
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use mseq_core::RowBlock;
-use mseq_sink::{Arrange, IpcSink, KeptRows, Options, ParquetSink, Report, RowLayout, RowLog, Sink};
+use mseq_sink::{
+    Arrange, BedGraphSink, IpcSink, KeptRows, Options, ParquetSink, Report, RowLayout, RowLog, Sink,
+};
 
+use crate::bigwig::BigWigSink;
 use crate::checkpoint::{self, Checkpoint};
 use crate::{Error, Result};
 
@@ -11,20 +14,49 @@ use crate::{Error, Result};
 pub enum Output {
     /// A Parquet file, which appears complete or not at all.
     Parquet(PathBuf),
+    /// Scores as a track along the genome, complete or not at all.
+    Track(PathBuf, Track),
     /// A log that stays, for the file of that name: one of several logs of a job.
     Log(PathBuf),
     /// An Arrow IPC stream on standard output.
     Stdout,
 }
 
+/// A format of genome browsers: contig, start, end and one number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Track {
+    /// Text.
+    BedGraph,
+    /// Indexed and compressed; contigs of one name, or windows that overlap, can't be in it.
+    BigWig,
+}
+
+impl Track {
+    fn sink(self, path: &Path) -> mseq_sink::Result<Box<dyn Sink>> {
+        Ok(match self {
+            Self::BedGraph => Box::new(BedGraphSink::create(path)?),
+            Self::BigWig => Box::new(BigWigSink::create(path)?),
+        })
+    }
+}
+
 impl Output {
     /// The name of the file, or of that which a log is for.
     pub(crate) fn path(&self) -> Option<&PathBuf> {
         match self {
-            Self::Parquet(path) | Self::Log(path) => Some(path),
+            Self::Parquet(path) | Self::Track(path, _) | Self::Log(path) => Some(path),
             Self::Stdout => None,
         }
     }
+}
+
+/// What a log is for.
+#[derive(Clone, Copy)]
+pub(crate) enum Becomes {
+    Parquet,
+    Track(Track),
+    /// It stays.
+    Log,
 }
 
 /// An output that is being written.
@@ -32,7 +64,7 @@ pub(crate) enum Writing {
     /// A stream or a device: no going back, so nothing to resume.
     Direct(Box<dyn Sink>),
     /// A file, with checkpoints beside its log.
-    Logged { log: Box<RowLog>, output: PathBuf, has_checkpoint: bool, stays: bool },
+    Logged { log: Box<RowLog>, output: PathBuf, has_checkpoint: bool, becomes: Becomes },
     /// A stream or a device whose rows have to be put in order first.
     Spooled { log: Box<RowLog>, sink: Box<dyn Sink>, _folder: tempfile::TempDir },
 }
@@ -46,7 +78,7 @@ impl Writing {
         arrange: Option<Arrange>,
         resume: Option<&Checkpoint>,
     ) -> Result<Self> {
-        let options = Options { arrange, ..Options::for_layout(layout.embed()) };
+        let options = Options { arrange, ..Options::for_layout(&layout) };
         // The sink last: a stream that has begun would have to end.
         let direct = |sink: &dyn Fn() -> mseq_sink::Result<Box<dyn Sink>>| -> Result<Self> {
             if arrange.is_none() {
@@ -72,7 +104,8 @@ impl Writing {
             Output::Parquet(path) if !RowLog::can_log(path) => direct(&|| {
                 Ok(Box::new(ParquetSink::create(path, layout.clone(), metadata, options.clone())?))
             })?,
-            Output::Parquet(path) | Output::Log(path) => {
+            Output::Track(path, track) if !RowLog::can_log(path) => direct(&|| track.sink(path))?,
+            Output::Parquet(path) | Output::Track(path, _) | Output::Log(path) => {
                 let log = match resume {
                     Some(c) => RowLog::resume(path, layout, metadata, options, &c.saved)?,
                     None => {
@@ -84,7 +117,11 @@ impl Writing {
                     log: Box::new(log),
                     output: path.clone(),
                     has_checkpoint: resume.is_some(),
-                    stays: matches!(output, Output::Log(_)),
+                    becomes: match output {
+                        Output::Track(_, track) => Becomes::Track(*track),
+                        Output::Log(_) => Becomes::Log,
+                        _ => Becomes::Parquet,
+                    },
                 }
             }
         })
@@ -120,7 +157,11 @@ impl Writing {
         let report = match self {
             Self::Direct(sink) => sink.finish(),
             Self::Spooled { log, sink, .. } => log.finish_into(sink),
-            Self::Logged { log, stays: true, .. } => return Ok((Report::default(), Some(log))),
+            Self::Logged { log, becomes: Becomes::Log, .. } => return Ok((Report::default(), Some(log))),
+            Self::Logged { log, output, becomes: Becomes::Track(track), .. } => {
+                let sink = track.sink(&output).map_err(broken_pipe)?;
+                log.finish_as(sink, || checkpoint::remove(&output))
+            }
             Self::Logged { log, output, .. } => log.finish(|| checkpoint::remove(&output)),
         };
         Ok((report.map_err(broken_pipe)?, None))

@@ -13,9 +13,10 @@ use std::path::Path;
 use std::rc::Rc;
 
 use arrow_ipc::reader::StreamReader;
-use mseq_core::{RowBlock, RowKey, Strand};
+use mseq_core::{RowBlock, RowKey, Score, Strand};
 
 use crate::log::{failed, rows_of};
+use crate::schema::Body;
 use crate::{Error, KeptRows, Result, Sink};
 
 /// How rows lie in a log that are to be put in order.
@@ -53,7 +54,7 @@ pub(crate) struct Arranger<'a> {
     file: &'a File,
     path: &'a Path,
     bytes: u64,
-    dim: usize,
+    body: &'a Body,
     /// Kept columns, the last ones.
     kept: usize,
     how: Arrange,
@@ -83,11 +84,11 @@ impl<'a> Arranger<'a> {
         file: &'a File,
         path: &'a Path,
         bytes: u64,
-        (dim, kept): (usize, usize),
+        (body, kept): (&'a Body, usize),
         how: Arrange,
     ) -> Result<Self> {
-        let out = RowBlock::new(dim);
-        Ok(Self { file, path, bytes, dim, kept, how, schema: Vec::new(), cache: VecDeque::new(), out })
+        let out = RowBlock::new(body.dim());
+        Ok(Self { file, path, bytes, body, kept, how, schema: Vec::new(), cache: VecDeque::new(), out })
     }
 
     /// Gives every row to `sink`.
@@ -108,7 +109,7 @@ impl<'a> Arranger<'a> {
             if self.kept > 0 {
                 sink.keep(KeptRows::of_output(&found, found.num_columns() - self.kept)?)?;
             }
-            let block = Rc::new(rows_of(&found, self.dim));
+            let block = Rc::new(rows_of(&found, self.body));
             self.remember(batch, Rc::clone(&block));
             let mut from = 0;
             let same = |a: &RowKey, b: &RowKey| (a.record_index, a.strand) == (b.record_index, b.strand);
@@ -168,6 +169,7 @@ impl<'a> Arranger<'a> {
             sink.write(&self.out)?;
             self.out.keys.clear();
             self.out.values.clear();
+            self.out.scores.clear();
         }
         Ok(())
     }
@@ -176,10 +178,11 @@ impl<'a> Arranger<'a> {
         let block = self.block(place.batch)?;
         self.out.keys.push(block.keys[place.row as usize].clone());
         self.out.values.extend_from_slice(block.row(place.row as usize));
+        self.out.scores.extend(block.scores.get(place.row as usize));
         Ok(())
     }
 
-    /// The mean of the two strands of a window.
+    /// The mean of the two strands of a window; of scores their sum, whose bits a token are a mean.
     fn combine(&mut self, plus: Place, minus: Place) -> Result<()> {
         let (a, b) = (self.block(plus.batch)?, self.block(minus.batch)?);
         let (i, k) = (plus.row as usize, minus.row as usize);
@@ -190,6 +193,9 @@ impl<'a> Arranger<'a> {
         self.out.keys.push(key);
         // Halved before they are added, which can't overflow.
         self.out.values.extend(a.row(i).iter().zip(b.row(k)).map(|(a, b)| 0.5 * a + 0.5 * b));
+        if let (Some(a), Some(b)) = (a.scores.get(i), b.scores.get(k)) {
+            self.out.scores.push(Score { nll: a.nll + b.nll, tokens: a.tokens + b.tokens });
+        }
         Ok(())
     }
 
@@ -217,7 +223,7 @@ impl<'a> Arranger<'a> {
         let stream = StreamReader::try_new(self.schema.as_slice().chain(rest), None);
         let found = stream.map_err(|e| failed(self.path, e))?.next();
         let found = found.ok_or_else(|| self.broken("lost a batch"))?.map_err(|e| failed(self.path, e))?;
-        let block = Rc::new(rows_of(&found, self.dim));
+        let block = Rc::new(rows_of(&found, self.body));
         self.remember(batch, Rc::clone(&block));
         Ok(block)
     }

@@ -3,14 +3,14 @@
 
 use std::sync::Arc;
 
-use arrow_array::builder::StringBuilder;
+use arrow_array::builder::{Float64Builder, StringBuilder};
 use arrow_array::{
     ArrayRef, FixedSizeListArray, Float16Array, Float32Array, ListArray, RecordBatch, UInt64Array,
 };
 use arrow_schema::{DataType, Field, SchemaRef};
 use half::f16;
 use half::slice::HalfFloatSliceExt;
-use mseq_core::{EmbeddingDType, ListType, RowBlock, RowKey};
+use mseq_core::{EmbeddingDType, ListType, RowBlock, RowKey, Score};
 
 use crate::kept::KeptColumns;
 use crate::schema::EmbedLayout;
@@ -23,6 +23,8 @@ pub(crate) enum Kind {
     Text,
     /// Coordinates and counts: mostly growing integers.
     Position,
+    /// Numbers of a model, one a row: noisy.
+    Number,
     /// The numbers of a model in a list: dense, noisy, never searched.
     Values(EmbeddingDType),
 }
@@ -102,16 +104,191 @@ impl Column for Position {
     }
 }
 
+/// Fails for a score that is no number.
+fn finite(rows: &RowBlock, i: usize) -> Result<Score> {
+    let (score, key) = (rows.scores[i], &rows.keys[i]);
+    if score.nll.is_finite() {
+        return Ok(score);
+    }
+    Err(Error::NotFinite {
+        record: key.record.to_string(),
+        start: key.start,
+        channel: 0,
+        value: score.nll as f32,
+    })
+}
+
+/// `nll`: null where no token was scored.
+#[derive(Default)]
+pub(crate) struct Likelihood(Float64Builder);
+
+impl Likelihood {
+    pub(crate) fn boxed() -> Box<dyn Column> {
+        Box::<Self>::default()
+    }
+}
+
+impl Column for Likelihood {
+    fn field(&self) -> Field {
+        Field::new("nll", DataType::Float64, true)
+    }
+
+    fn kind(&self) -> Kind {
+        Kind::Number
+    }
+
+    fn push(&mut self, rows: &RowBlock, i: usize) -> Result<usize> {
+        let score = finite(rows, i)?;
+        self.0.append_option((score.tokens > 0).then_some(score.nll));
+        Ok(size_of::<f64>())
+    }
+
+    fn take(&mut self) -> Result<ArrayRef> {
+        Ok(Arc::new(self.0.finish()))
+    }
+}
+
+/// `tokens`: how many were scored.
+#[derive(Default)]
+pub(crate) struct Tokens(Vec<u64>);
+
+impl Tokens {
+    pub(crate) fn boxed() -> Box<dyn Column> {
+        Box::<Self>::default()
+    }
+}
+
+impl Column for Tokens {
+    fn field(&self) -> Field {
+        Field::new("tokens", DataType::UInt64, false)
+    }
+
+    fn kind(&self) -> Kind {
+        Kind::Position
+    }
+
+    fn push(&mut self, rows: &RowBlock, i: usize) -> Result<usize> {
+        self.0.push(rows.scores[i].tokens);
+        Ok(size_of::<u64>())
+    }
+
+    fn take(&mut self) -> Result<ArrayRef> {
+        Ok(Arc::new(UInt64Array::from(std::mem::take(&mut self.0))))
+    }
+}
+
+/// `bpb`: bits a base, null where no token was scored.
+#[derive(Default)]
+pub(crate) struct Bits(Float64Builder);
+
+impl Bits {
+    pub(crate) fn boxed() -> Box<dyn Column> {
+        Box::<Self>::default()
+    }
+}
+
+impl Column for Bits {
+    fn field(&self) -> Field {
+        Field::new("bpb", DataType::Float64, true)
+    }
+
+    fn kind(&self) -> Kind {
+        Kind::Number
+    }
+
+    fn push(&mut self, rows: &RowBlock, i: usize) -> Result<usize> {
+        self.0.append_option(rows.scores[i].bits());
+        Ok(size_of::<f64>())
+    }
+
+    fn take(&mut self) -> Result<ArrayRef> {
+        Ok(Arc::new(self.0.finish()))
+    }
+}
+
+/// The largest of the row's numbers, and which it is: the first of equal ones.
+fn most(rows: &RowBlock, i: usize) -> (usize, f32) {
+    let mut most = (0, f32::NEG_INFINITY);
+    for (class, &p) in rows.row(i).iter().enumerate() {
+        if p > most.1 {
+            most = (class, p);
+        }
+    }
+    most
+}
+
+/// `label`: the name of the most likely class.
+pub(crate) struct Label {
+    classes: Arc<[Arc<str>]>,
+    values: StringBuilder,
+}
+
+impl Label {
+    pub(crate) fn boxed(classes: Arc<[Arc<str>]>) -> Box<dyn Column> {
+        Box::new(Self { classes, values: StringBuilder::new() })
+    }
+}
+
+impl Column for Label {
+    fn field(&self) -> Field {
+        Field::new("label", DataType::Utf8, false)
+    }
+
+    fn kind(&self) -> Kind {
+        Kind::Text
+    }
+
+    fn push(&mut self, rows: &RowBlock, i: usize) -> Result<usize> {
+        let text = &*self.classes[most(rows, i).0];
+        self.values.append_value(text);
+        Ok(text.len() + size_of::<i32>())
+    }
+
+    fn take(&mut self) -> Result<ArrayRef> {
+        Ok(Arc::new(self.values.finish()))
+    }
+}
+
+/// `probability`: that of the label.
+#[derive(Default)]
+pub(crate) struct Most(Vec<f32>);
+
+impl Most {
+    pub(crate) fn boxed() -> Box<dyn Column> {
+        Box::<Self>::default()
+    }
+}
+
+impl Column for Most {
+    fn field(&self) -> Field {
+        Field::new("probability", DataType::Float32, false)
+    }
+
+    fn kind(&self) -> Kind {
+        Kind::Number
+    }
+
+    fn push(&mut self, rows: &RowBlock, i: usize) -> Result<usize> {
+        self.0.push(most(rows, i).1);
+        Ok(size_of::<f32>())
+    }
+
+    fn take(&mut self) -> Result<ArrayRef> {
+        Ok(Arc::new(Float32Array::from(std::mem::take(&mut self.0))))
+    }
+}
+
 /// The row's numbers, as a list of `layout.dim`.
 pub(crate) struct Embedding {
+    name: &'static str,
     layout: EmbedLayout,
     f32s: Vec<f32>,
     f16s: Vec<f16>,
 }
 
 impl Embedding {
-    pub(crate) fn boxed(layout: EmbedLayout) -> Box<dyn Column> {
-        Box::new(Self { layout, f32s: Vec::new(), f16s: Vec::new() })
+    pub(crate) fn boxed(name: &'static str, layout: EmbedLayout) -> Box<dyn Column> {
+        Box::new(Self { name, layout, f32s: Vec::new(), f16s: Vec::new() })
     }
 
     /// The first value of row `i` that `bad` picks, with its channel.
@@ -122,7 +299,7 @@ impl Embedding {
 
 impl Column for Embedding {
     fn field(&self) -> Field {
-        Field::new("embedding", self.layout.list_type(), false)
+        Field::new(self.name, self.layout.list_type(), false)
     }
 
     fn kind(&self) -> Kind {
@@ -190,8 +367,8 @@ pub(crate) struct RowBuffer {
 impl RowBuffer {
     pub(crate) fn new(layout: &RowLayout, metadata: &[(String, String)]) -> Result<Self> {
         let schema = Arc::new(layout.schema(metadata)?);
-        let (columns, kept) = (layout.embed().columns()?, KeptColumns::new(layout.kept().clone()));
-        Ok(Self { schema, columns, kept, dim: layout.embed().dim, rows: 0, bytes: 0 })
+        let (columns, kept) = (layout.body().columns()?, KeptColumns::new(layout.kept().clone()));
+        Ok(Self { schema, columns, kept, dim: layout.dim(), rows: 0, bytes: 0 })
     }
 
     pub(crate) fn schema(&self) -> &SchemaRef {
@@ -211,7 +388,9 @@ impl RowBuffer {
     /// Fails unless `rows` has the layout's width and a key for each row.
     pub(crate) fn check(&self, rows: &RowBlock) -> Result<()> {
         let (dim, values) = (rows.dim, rows.values.len());
-        match dim == self.dim && rows.len().checked_mul(dim) == Some(values) {
+        let scores = if self.dim == 0 { rows.len() } else { 0 };
+        let fits = rows.len().checked_mul(dim) == Some(values) && rows.scores.len() == scores;
+        match dim == self.dim && fits {
             true => Ok(()),
             false => Err(Error::Shape { rows: rows.len(), values, dim, want: self.dim }),
         }

@@ -137,6 +137,14 @@ pub enum Error {
         /// NaN or an infinity.
         value: f32,
     },
+    /// Rows that a bigWig file can't hold.
+    #[error("'{}': {message}", path.display())]
+    Track {
+        /// The output.
+        path: PathBuf,
+        /// What is wrong and how to mend it.
+        message: String,
+    },
     /// Another job writes the same output.
     #[error("'{}' is being written by another run; wait for it, or choose another output with -o", path.display())]
     Busy {

@@ -39,7 +39,7 @@ fn folder_of(path: &Path) -> &Path {
 }
 
 /// An output that appears under its name all at once, or never.
-pub(crate) struct Pending {
+pub struct Pending {
     /// As the caller named it.
     path: PathBuf,
     /// The temporary file and the name it gets; `None` when the output is no regular file.
@@ -49,7 +49,10 @@ pub(crate) struct Pending {
 impl Pending {
     /// Opens a temporary file beside `path`, or `path` itself when it is a device or a pipe, which
     /// no rename can replace.
-    pub(crate) fn create(path: &Path) -> Result<(Self, File)> {
+    ///
+    /// # Errors
+    /// What [`check_output`] finds; [`Error::Create`] when the folder is not writable.
+    pub fn create(path: &Path) -> Result<(Self, File)> {
         check_output(path)?;
         let fail = |cause| Error::Create { path: path.to_owned(), cause };
         if writes_through(path) {
@@ -69,12 +72,15 @@ impl Pending {
     }
 
     /// As the caller named it.
-    pub(crate) fn path(&self) -> &Path {
+    pub fn path(&self) -> &Path {
         &self.path
     }
 
     /// Gives the written `file` its name, once its bytes are on the disk.
-    pub(crate) fn publish(self, file: &File) -> Result<()> {
+    ///
+    /// # Errors
+    /// [`Error::Write`] when they can't be put there.
+    pub fn publish(self, file: &File) -> Result<()> {
         let fail = |cause| Error::write(&self.path, cause);
         if let Some((temp, target)) = self.temp {
             file.sync_all().map_err(fail)?;

@@ -111,10 +111,12 @@ fn join(rows: &mut [Rows], sink: &mut dyn Sink) -> Result<()> {
             sink.write(&from.block)?;
         } else {
             let (at, dim) = (from.at, from.block.dim);
+            let scores = from.block.scores.get(at..at + mine).map_or(Vec::new(), <[_]>::to_vec);
             sink.write(&RowBlock {
                 keys: from.block.keys[at..at + mine].to_vec(),
                 dim,
                 values: from.block.values[at * dim..(at + mine) * dim].to_vec(),
+                scores,
             })?;
         }
         from.at += mine;

@@ -17,7 +17,7 @@
 //!     source: "genome.fa".into(), record: "chr1".into(), record_index: 0,
 //!     start: 0, end: 1000, strand: Strand::Forward, region: None,
 //! };
-//! sink.write(&RowBlock { keys: vec![key], dim: 2, values: vec![0.5, -1.0] })?;
+//! sink.write(&RowBlock { keys: vec![key], dim: 2, values: vec![0.5, -1.0], scores: vec![] })?;
 //! assert!(!path.exists()); // a file of the final name is always complete
 //! assert_eq!(sink.finish()?.rows, 1);
 //! assert!(path.exists());
@@ -25,6 +25,7 @@
 //! ```
 
 mod arrange;
+mod bedgraph;
 mod column;
 mod error;
 mod file;
@@ -42,8 +43,9 @@ mod testing;
 mod value;
 
 pub use arrange::Arrange;
+pub use bedgraph::BedGraphSink;
 pub use error::{Error, Result};
-pub use file::check_output;
+pub use file::{Pending, check_output};
 pub use ipc::IpcSink;
 pub use join::finish_logs;
 pub use kept::{KeptMark, KeptRows};
@@ -51,5 +53,5 @@ pub use log::{RowLog, Saved};
 pub use merge::Shards;
 pub use parquet::ParquetSink;
 pub use provenance::JOB_KEYS;
-pub use schema::{EmbedLayout, RowLayout};
+pub use schema::{Body, ClassLayout, EmbedLayout, RowLayout, ScoreLayout};
 pub use sink::{Options, Report, Sink};

@@ -3,17 +3,18 @@ use std::io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use arrow_array::cast::AsArray;
-use arrow_array::types::{Float16Type, Float32Type, UInt64Type};
+use arrow_array::types::{Float16Type, Float32Type, Float64Type, UInt64Type};
 use arrow_array::{Array, RecordBatch};
 use arrow_ipc::reader::StreamReader;
 use arrow_ipc::writer::StreamWriter;
 use arrow_schema::ArrowError;
 use flate2::Crc;
-use mseq_core::{RowBlock, RowKey, Strand};
+use mseq_core::{RowBlock, RowKey, Score, Strand};
 
 use crate::arrange::Arranger;
 use crate::column::RowBuffer;
 use crate::kept::Trail;
+use crate::schema::Body;
 use crate::{Error, KeptMark, KeptRows, Options, ParquetSink, Report, Result, RowLayout, Sink};
 
 /// Rows on their way to a Parquet file, in a form that survives being cut off anywhere.
@@ -258,6 +259,22 @@ impl RowLog {
         Ok(report)
     }
 
+    /// As [`RowLog::finish`], where the output is what `sink` makes.
+    ///
+    /// # Errors
+    /// As for [`Sink::finish`]; the log then stays.
+    pub fn finish_as(mut self, sink: Box<dyn Sink>, published: impl FnOnce()) -> Result<Report> {
+        if self.failed {
+            return Err(Error::Failed);
+        }
+        self.send()?;
+        self.writer.flush().map_err(|e| failed(&self.log, e))?;
+        let report = self.replay(sink)?;
+        published();
+        remove(&self.log);
+        Ok(report)
+    }
+
     /// Gives every row to `sink` and finishes it; the log stays.
     ///
     /// # Errors
@@ -275,9 +292,9 @@ impl RowLog {
         let bytes = self.writer.get_ref().get_ref().bytes;
         let mut file = &self.file;
         file.rewind().map_err(|cause| Error::write(&self.log, cause))?;
-        let (dim, kept) = (self.layout.embed().dim, self.layout.kept().len());
+        let (body, kept) = (self.layout.body(), self.layout.kept().len());
         if let Some(how) = self.options.arrange {
-            Arranger::new(&self.file, &self.log, bytes, (dim, kept), how)?.run(&mut *sink)?;
+            Arranger::new(&self.file, &self.log, bytes, (body, kept), how)?.run(&mut *sink)?;
             return sink.finish();
         }
         // Cut at what was written: nothing else may be in a file that was locked, but a file system
@@ -289,7 +306,7 @@ impl RowLog {
             if kept > 0 {
                 sink.keep(KeptRows::of_output(&batch, batch.num_columns() - kept)?)?;
             }
-            sink.write(&rows_of(&batch, dim))?;
+            sink.write(&rows_of(&batch, body))?;
         }
         sink.finish()
     }
@@ -328,12 +345,15 @@ pub(crate) fn failed(path: &Path, cause: ArrowError) -> Error {
 }
 
 /// The rows of a batch that this module wrote. A column of another type gives no row.
-pub(crate) fn rows_of(batch: &RecordBatch, dim: usize) -> RowBlock {
+pub(crate) fn rows_of(batch: &RecordBatch, body: &Body) -> RowBlock {
+    let dim = body.dim();
     let mut block = RowBlock::new(dim);
     // Kept columns may follow.
-    let (Some(keys), Some(embedding)) = (batch.columns().get(..6), batch.column_by_name("embedding")) else {
+    let Some(keys) = batch.columns().get(..6) else { return block };
+    let lists = body.list().map(|name| batch.column_by_name(name));
+    if matches!(lists, Some(None)) {
         return block;
-    };
+    }
     let region = batch.column_by_name("region").and_then(|region| region.as_string_opt::<i32>());
     let [source, record, index, start, end, strand] = keys else { return block };
     let (Some(source), Some(record), Some(strand)) =
@@ -366,6 +386,7 @@ pub(crate) fn rows_of(batch: &RecordBatch, dim: usize) -> RowBlock {
             },
             region: region.is_some().then(|| shared[2].clone()),
         });
+        let Some(Some(embedding)) = lists else { continue };
         let values = match embedding.as_fixed_size_list_opt() {
             Some(lists) => lists.value(i),
             None => match embedding.as_list_opt::<i32>() {
@@ -378,6 +399,14 @@ pub(crate) fn rows_of(batch: &RecordBatch, dim: usize) -> RowBlock {
         } else if let Some(f16s) = values.as_primitive_opt::<Float16Type>() {
             block.values.extend(f16s.values().iter().map(|v| v.to_f32()));
         }
+    }
+    if lists.is_none() {
+        let nll = batch.column_by_name("nll").and_then(|c| c.as_primitive_opt::<Float64Type>());
+        let tokens = batch.column_by_name("tokens").and_then(|c| c.as_primitive_opt::<UInt64Type>());
+        let (Some(nll), Some(tokens)) = (nll, tokens) else { return RowBlock::new(dim) };
+        let score =
+            |i| Score { nll: if nll.is_null(i) { 0.0 } else { nll.value(i) }, tokens: tokens.value(i) };
+        block.scores = (0..batch.num_rows()).map(score).collect();
     }
     block
 }

@@ -151,6 +151,9 @@ fn properties(
             Kind::Position => properties
                 .set_column_dictionary_enabled(ColumnPath::from(name.as_str()), false)
                 .set_column_encoding(ColumnPath::from(name), Encoding::DELTA_BINARY_PACKED),
+            Kind::Number => properties
+                .set_column_dictionary_enabled(ColumnPath::from(name.as_str()), false)
+                .set_column_encoding(ColumnPath::from(name), Encoding::BYTE_STREAM_SPLIT),
             Kind::Values(dtype) => {
                 let encoding = match dtype {
                     // The four bytes of a number go to four streams, and the exponents compress: 9 %

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use arrow_schema::{DataType, Field, FieldRef, Fields, Metadata, Schema};
 use mseq_core::{EmbeddingDType, ListType};
 
-use crate::column::{Column, Embedding, Position, Text};
+use crate::column::{Bits, Column, Embedding, Label, Likelihood, Most, Position, Text, Tokens};
 use crate::{Error, Result};
 
 /// How `embed` writes its rows: the width, element type and list type of the `embedding` column.
@@ -40,24 +40,6 @@ impl EmbedLayout {
         RowLayout::from(*self).schema(metadata)
     }
 
-    /// The columns, empty, in file order.
-    pub(crate) fn columns(&self) -> Result<Vec<Box<dyn Column>>> {
-        self.dim_i32()?;
-        let mut columns = vec![
-            Text::boxed("source", |key| &key.source),
-            Text::boxed("record", |key| &key.record),
-            Position::boxed("record_index", |key| key.record_index),
-            Position::boxed("start", |key| key.start),
-            Position::boxed("end", |key| key.end),
-            Text::boxed("strand", |key| key.strand.as_str()),
-        ];
-        if self.region {
-            columns.push(Text::boxed("region", |key| key.region.as_deref().unwrap_or_default()));
-        }
-        columns.push(Embedding::boxed(*self));
-        Ok(columns)
-    }
-
     /// Width as Arrow wants it.
     pub(crate) fn dim_i32(&self) -> Result<i32> {
         i32::try_from(self.dim).ok().filter(|&dim| dim > 0).ok_or(Error::Dim { dim: self.dim })
@@ -76,7 +58,7 @@ impl EmbedLayout {
         Arc::new(Field::new("element", values, true))
     }
 
-    /// Type of the `embedding` column; the width was checked when the columns were made.
+    /// Type of a column of lists; the width was checked when the columns were made.
     pub(crate) fn list_type(&self) -> DataType {
         match self.list {
             ListType::Fixed => DataType::FixedSizeList(self.item(), self.dim as i32),
@@ -85,31 +67,144 @@ impl EmbedLayout {
     }
 }
 
+/// How `score` writes its rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ScoreLayout {
+    /// Whether there is a column `region`.
+    pub region: bool,
+}
+
+/// How `classify` writes its rows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClassLayout {
+    /// Names of the classes, in the order of their probabilities; at least one.
+    pub classes: Arc<[Arc<str>]>,
+    /// List type of the column `probabilities`.
+    pub list: ListType,
+    /// Whether there is a column `region`.
+    pub region: bool,
+}
+
+impl ClassLayout {
+    /// Type of the column `probabilities`.
+    fn lists(&self) -> EmbedLayout {
+        let (dim, dtype) = (self.classes.len(), EmbeddingDType::F32);
+        EmbedLayout { dim, dtype, list: self.list, region: self.region }
+    }
+}
+
+/// The columns that a command makes itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Body {
+    /// `embedding`.
+    Embed(EmbedLayout),
+    /// `nll`, `tokens`, `bpb`.
+    Score(ScoreLayout),
+    /// `label`, `probability`, `probabilities`.
+    Classify(ClassLayout),
+}
+
+impl From<EmbedLayout> for Body {
+    fn from(layout: EmbedLayout) -> Self {
+        Self::Embed(layout)
+    }
+}
+
+impl From<ScoreLayout> for Body {
+    fn from(layout: ScoreLayout) -> Self {
+        Self::Score(layout)
+    }
+}
+
+impl From<ClassLayout> for Body {
+    fn from(layout: ClassLayout) -> Self {
+        Self::Classify(layout)
+    }
+}
+
+impl Body {
+    /// Numbers of a row; 0 for scores, which are no numbers of a list.
+    pub fn dim(&self) -> usize {
+        match self {
+            Self::Embed(layout) => layout.dim,
+            Self::Score(_) => 0,
+            Self::Classify(layout) => layout.classes.len(),
+        }
+    }
+
+    /// Whether there is a column `region`.
+    fn region(&self) -> bool {
+        match self {
+            Self::Embed(layout) => layout.region,
+            Self::Score(layout) => layout.region,
+            Self::Classify(layout) => layout.region,
+        }
+    }
+
+    /// The column that holds the numbers of a row as a list; `None` for scores.
+    pub(crate) fn list(&self) -> Option<&'static str> {
+        match self {
+            Self::Embed(_) => Some("embedding"),
+            Self::Score(_) => None,
+            Self::Classify(_) => Some("probabilities"),
+        }
+    }
+
+    /// The columns, empty, in file order.
+    pub(crate) fn columns(&self) -> Result<Vec<Box<dyn Column>>> {
+        let mut columns = vec![
+            Text::boxed("source", |key| &key.source),
+            Text::boxed("record", |key| &key.record),
+            Position::boxed("record_index", |key| key.record_index),
+            Position::boxed("start", |key| key.start),
+            Position::boxed("end", |key| key.end),
+            Text::boxed("strand", |key| key.strand.as_str()),
+        ];
+        if self.region() {
+            columns.push(Text::boxed("region", |key| key.region.as_deref().unwrap_or_default()));
+        }
+        match self {
+            Self::Embed(layout) => {
+                layout.dim_i32()?;
+                columns.push(Embedding::boxed("embedding", *layout));
+            }
+            Self::Score(_) => columns.extend([Likelihood::boxed(), Tokens::boxed(), Bits::boxed()]),
+            Self::Classify(layout) => {
+                layout.lists().dim_i32()?;
+                columns.push(Label::boxed(Arc::clone(&layout.classes)));
+                columns.push(Most::boxed());
+                columns.push(Embedding::boxed("probabilities", layout.lists()));
+            }
+        }
+        Ok(columns)
+    }
+}
+
 /// How kept columns are called in the output.
 const KEPT: &str = "input.";
 
-/// All columns of the output: those of `embed`, then those kept of an input table.
+/// All columns of the output: those of the command, then those kept of an input table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RowLayout {
-    embed: EmbedLayout,
+    body: Body,
     /// Called as in the output.
     kept: Fields,
 }
 
-impl From<EmbedLayout> for RowLayout {
+impl<B: Into<Body>> From<B> for RowLayout {
     /// Without kept columns.
-    fn from(embed: EmbedLayout) -> Self {
-        Self { embed, kept: Fields::empty() }
+    fn from(body: B) -> Self {
+        Self { body: body.into(), kept: Fields::empty() }
     }
 }
 
 impl RowLayout {
-    /// The columns of `embed`, and these of an input table as `input.NAME`. Each may hold nulls.
+    /// The columns of a command, and these of an input table as `input.NAME`. Each may hold nulls.
     ///
     /// # Errors
     ///
     /// [`Error::KeptTwice`] when two of them would have one name.
-    pub fn new(embed: EmbedLayout, columns: &Fields) -> Result<Self> {
+    pub fn new(body: impl Into<Body>, columns: &Fields) -> Result<Self> {
         let kept: Fields = columns
             .iter()
             .map(|f| Field::new(format!("{KEPT}{}", f.name()), f.data_type().clone(), true))
@@ -119,19 +214,23 @@ impl RowLayout {
                 return Err(Error::KeptTwice { column: field.name().clone() });
             }
         }
-        Ok(Self { embed, kept })
+        Ok(Self { body: body.into(), kept })
     }
 
-    /// The layout of a file with these columns after those of `embed`; `None` when they are not kept
-    /// ones.
-    pub(crate) fn of_file(embed: EmbedLayout, others: &[FieldRef]) -> Option<Self> {
+    /// The layout of a file with these columns after its own; `None` when they are not kept ones.
+    pub(crate) fn of_file(body: Body, others: &[FieldRef]) -> Option<Self> {
         let kept = |f: &FieldRef| f.name().starts_with(KEPT) && f.is_nullable();
-        others.iter().all(kept).then(|| Self { embed, kept: others.into() })
+        others.iter().all(kept).then(|| Self { body, kept: others.into() })
     }
 
     /// The columns that every file has.
-    pub fn embed(&self) -> &EmbedLayout {
-        &self.embed
+    pub fn body(&self) -> &Body {
+        &self.body
+    }
+
+    /// Numbers of a row; 0 for scores.
+    pub fn dim(&self) -> usize {
+        self.body.dim()
     }
 
     /// The kept columns, called as in the output.
@@ -154,7 +253,7 @@ impl RowLayout {
     ///
     /// As for [`EmbedLayout::schema`].
     pub fn schema(&self, metadata: &[(String, String)]) -> Result<Schema> {
-        let fields: Vec<FieldRef> = self.embed.columns()?.iter().map(|c| Arc::new(c.field())).collect();
+        let fields: Vec<FieldRef> = self.body.columns()?.iter().map(|c| Arc::new(c.field())).collect();
         let fields: Fields = fields.into_iter().chain(self.kept.iter().cloned()).collect();
         Ok(Schema::new_with_metadata(fields, metadata.iter().cloned().collect::<Metadata>()))
     }

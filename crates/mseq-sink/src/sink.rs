@@ -87,8 +87,8 @@ impl Default for Options {
 impl Options {
     /// Row groups of some 4096 rows, from 512 KiB to 2 MiB: the narrow rows of a small model
     /// would take long to fill a large group, and until then memory would still grow.
-    pub fn for_layout(layout: &crate::EmbedLayout) -> Self {
-        let row_bytes = layout.dim * 4 + 64;
+    pub fn for_layout(layout: &crate::RowLayout) -> Self {
+        let row_bytes = layout.dim() * 4 + 64;
         let row_group_bytes = (4096 * row_bytes).clamp(512 << 10, 2 << 20);
         Self { row_group_bytes, page_bytes: row_group_bytes / 4, ..Self::default() }
     }

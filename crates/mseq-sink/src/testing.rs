@@ -36,6 +36,7 @@ pub(crate) fn part(block: &RowBlock, from: usize, to: usize) -> RowBlock {
         keys: block.keys[from..to].to_vec(),
         dim: block.dim,
         values: block.values[from * block.dim..to * block.dim].to_vec(),
+        scores: block.scores.get(from..to).map_or(Vec::new(), <[_]>::to_vec),
     }
 }
 

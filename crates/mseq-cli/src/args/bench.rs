@@ -6,7 +6,7 @@ use mseq_core::{DType, DeviceSpec};
 use mseq_model::MambaShape;
 
 use super::MemorySize;
-use super::embed::DTypeArg;
+use super::job::DTypeArg;
 
 /// Most parameters of a random model: 8 GiB of them.
 const MAX_PARAMETERS: usize = 1 << 31;

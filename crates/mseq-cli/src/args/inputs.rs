@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use mseq_core::{Item, RecordHead, SequenceFormat};
 use mseq_pipeline::Input;
-use mseq_sink::{EmbedLayout, RowLayout};
+use mseq_sink::{Body, RowLayout};
 use mseq_source::{
     Counts, DnaTokenizer, InputSet, RecordFilter, SequenceSource, TABLE_FORMAT, TableOptions, TableSource,
     table_format,
@@ -121,18 +121,18 @@ impl InputPlan {
         Ok(Some(TableSource::open(names, options, tokenizer, block)?))
     }
 
-    /// All columns of the output, given those of `embed`: looks at the header of every table that
+    /// All columns of the output, given those of the command: looks at the header of every table that
     /// columns are kept of.
     ///
     /// # Errors
     /// When a column is missing, cannot be kept, or has not the same type in all tables.
-    pub(crate) fn layout(&self, embed: EmbedLayout) -> Result<RowLayout, Failure> {
+    pub(crate) fn layout(&self, body: Body) -> Result<RowLayout, Failure> {
         if !matches!(self, Self::Table { columns, .. } if !columns.keep.is_empty()) {
-            return Ok(embed.into());
+            return Ok(body.into());
         }
         Ok(match self.table(DnaTokenizer::caduceus(), 1, true)? {
-            Some(table) => RowLayout::new(embed, table.kept_columns())?,
-            None => embed.into(),
+            Some(table) => RowLayout::new(body, table.kept_columns())?,
+            None => body.into(),
         })
     }
 

@@ -1,8 +1,9 @@
 //! What clap sees; each command's `resolve` turns it into a checked configuration.
 
 mod bench;
-mod embed;
+mod head;
 mod inputs;
+mod job;
 mod keep;
 mod memory;
 mod merge;
@@ -10,6 +11,7 @@ mod models;
 mod not_built;
 mod reading;
 mod run;
+mod task;
 
 use std::path::PathBuf;
 
@@ -18,8 +20,9 @@ use clap_complete::Shell;
 use mseq_core::DeviceSpec;
 
 pub(crate) use bench::BenchArgs;
-pub(crate) use embed::{EmbedArgs, EmbedPlan, OnBadRecord, Shard};
+pub(crate) use head::{EvalArgs, FitArgs, HeadCommand, Labelled};
 pub(crate) use inputs::{Columns, InputPlan};
+pub(crate) use job::{JobArgs, JobPlan, OnBadRecord, Shard};
 pub(crate) use keep::Keep;
 pub(crate) use memory::MemorySize;
 pub(crate) use merge::MergeArgs;
@@ -27,6 +30,7 @@ pub(crate) use models::ModelsCommand;
 pub(crate) use not_built::{Anything, NotBuiltOptions};
 pub(crate) use reading::Reading;
 pub(crate) use run::RunArgs;
+pub(crate) use task::{ClassifyArgs, EmbedArgs, ScoreArgs, Task};
 
 /// Streams million-length DNA through chunked Mamba inference and writes embeddings to Parquet.
 #[derive(Debug, Parser)]
@@ -54,6 +58,13 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Pooled or per-token hidden states of DNA, as Parquet
     Embed(Box<EmbedArgs>),
+    /// Negative log-likelihood of DNA per window or token, as Parquet, bedGraph or bigWig
+    Score(Box<ScoreArgs>),
+    /// Class probabilities of DNA from a head, as Parquet
+    Classify(Box<ClassifyArgs>),
+    /// Fit and evaluate heads on embeddings
+    #[command(subcommand)]
+    Head(HeadCommand),
     /// Joins the files of a sharded run into one, checking that none is missing or doubled
     Merge(MergeArgs),
     /// Built-in models and model directories
@@ -84,18 +95,9 @@ pub(crate) enum Command {
     },
     /// Manual page, on standard output
     Man,
-    /// Not built yet: negative log-likelihood per window or token
-    #[command(hide = true)]
-    Score(Anything),
-    /// Not built yet: class probabilities
-    #[command(hide = true)]
-    Classify(Anything),
     /// Not built yet: denoised audio
     #[command(hide = true)]
     Enhance(Anything),
-    /// Not built yet: fit and evaluate linear heads
-    #[command(hide = true)]
-    Head(Anything),
     /// Not built yet: effect of variants
     #[command(hide = true)]
     Variants(Anything),

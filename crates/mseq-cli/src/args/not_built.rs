@@ -17,8 +17,6 @@ pub(crate) struct NotBuiltOptions {
     #[arg(long, hide = true)]
     add_special_tokens: bool,
     #[arg(long, hide = true)]
-    head: Option<String>,
-    #[arg(long, hide = true)]
     mask_stride: Option<String>,
     #[arg(long, hide = true)]
     channel: Option<String>,
@@ -32,7 +30,6 @@ impl NotBuiltOptions {
     pub(crate) fn refuse(&self) -> Result<(), Failure> {
         let options = [
             ("--add-special-tokens", self.add_special_tokens),
-            ("--head", self.head.is_some()),
             ("--mask-stride", self.mask_stride.is_some()),
             ("--channel", self.channel.is_some()),
             ("--normalize", self.normalize.is_some()),

@@ -3,48 +3,64 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use mseq_core::{DType, Item, SequenceFormat};
-use mseq_engine::{EngineConfig, Place, choose_all, open};
+use mseq_engine::{Classified, EngineConfig, Place, choose_all, open};
 use mseq_model::Checkpoint;
 use mseq_pipeline::{Counters, EmbedJob, Output, Summary};
-use mseq_sink::{EmbedLayout, JOB_KEYS, RowLayout};
+use mseq_sink::{Body, ClassLayout, EmbedLayout, JOB_KEYS, RowLayout, ScoreLayout};
 use mseq_source::{DnaTokenizer, Strands};
 
 use super::budget::Budget;
+use super::head::Chosen;
 use super::select::Selection;
 use super::{model_files, plan};
-use crate::args::{EmbedArgs, EmbedPlan, OnBadRecord};
+use crate::args::{JobArgs, JobPlan, OnBadRecord, Task};
 use crate::progress::Progress;
 use crate::{Failure, say};
 
 /// Bases a block of the source holds.
 const BLOCK: usize = 64 << 10;
 
-/// `mamba-seq embed`.
-pub(crate) fn run(args: &EmbedArgs, quiet: bool, verbose: bool, line: &[OsString]) -> Result<(), Failure> {
-    let plan = args.resolve()?;
+/// `mamba-seq embed`, `score` and `classify`.
+pub(crate) fn run(
+    args: &JobArgs,
+    mut plan: JobPlan,
+    quiet: bool,
+    verbose: bool,
+    line: &[OsString],
+) -> Result<(), Failure> {
     let checkpoint = Checkpoint::open(model_files(&args.model)?)?;
+    let chosen = match &plan.task {
+        Task::Classify { head, .. } => Some(Chosen::open(head.as_deref(), &checkpoint)?),
+        Task::Embed { .. } | Task::Score => None,
+    };
+    if let Some(chosen) = &chosen {
+        (plan.pool, plan.layer) = (chosen.pool, chosen.layer);
+    }
+    if plan.task == Task::Score {
+        // Now, and not after the input was read.
+        checkpoint.has_lm_head()?;
+    }
     let tokens = &checkpoint.tokens;
-    let mut config = engine_config(args, &plan, &checkpoint)?;
+    let mut config = engine_config(&plan, &checkpoint)?;
     let places = choose_all(&args.device, args.dtype())?;
     let Some(place) = places.first() else { return Err(Failure::Run("no device".into())) };
     let (limit, chunk) = (args.memory_limit.map(|size| size.0), args.chunk.map(|n| n as usize));
     let budget = Budget::new(limit, chunk, &checkpoint.shape, &config, place)?;
     config.chunk = budget.chunk;
-    let layout = EmbedLayout {
-        dim: checkpoint.shape.d_model,
-        dtype: plan.embedding_dtype,
-        list: plan.list_type,
-        region: config.regions.is_some(),
-    };
+    let layout = body(&plan, &checkpoint, chosen.as_ref(), config.regions.is_some());
     // A missing column shows here, before a pass over the whole input.
     let layout = plan.inputs.layout(layout)?;
     let output = several(&plan, args, places.len())?;
     if args.dry_run {
-        return plan::dry_run(&plan, &checkpoint, &config, budget, place);
+        return plan::dry_run(&plan, &checkpoint, &config, (budget, layout.dim()), place);
     }
     let mut opened = Vec::new();
     for place in &places {
-        opened.push(open(place, plan.threads, &checkpoint, &config)?);
+        let mut one = open(place, plan.threads, &checkpoint, &config)?;
+        if let Some(chosen) = &chosen {
+            one.runner = Box::new(Classified::new(one.runner, Arc::clone(&chosen.head))?);
+        }
+        opened.push(one);
         // The same step on every device.
         config.chunk = config.chunk.min(opened.last().map_or(config.chunk, |opened| opened.chunk));
     }
@@ -71,10 +87,17 @@ pub(crate) fn run(args: &EmbedArgs, quiet: bool, verbose: bool, line: &[OsString
         _ => plan.inputs.first_format()?,
     };
     if config.pool == mseq_core::Pool::None {
-        plan::check_size(args, &plan, checkpoint.shape.d_model, quiet)?;
+        plan::check_size(args, &plan, layout.dim(), quiet)?;
     }
-    let metadata =
+    let mut metadata =
         metadata(args, &plan, &checkpoint, &config, (format, &selection), (&device, place.dtype), line)?;
+    if let Some(chosen) = &chosen {
+        let sha256 = chosen.sha256.clone().unwrap_or_else(|| "the model's own".to_owned());
+        let classes = serde_json::to_string(chosen.head.classes());
+        let classes = classes.map_err(|e| Failure::Run(format!("internal: {e}")))?;
+        metadata.push(("mamba_seq.head_sha256".into(), sha256));
+        metadata.push(("mamba_seq.classes".into(), classes));
+    }
     let digest = digest(&plan, &layout, &metadata);
     if verbose {
         say::line(&format!(
@@ -85,7 +108,7 @@ pub(crate) fn run(args: &EmbedArgs, quiet: bool, verbose: bool, line: &[OsString
             config.chunk,
             plan.window_text(format).0,
             plan.pool,
-            args.layer,
+            plan.layer,
         ));
     }
     if !quiet {
@@ -138,7 +161,7 @@ pub(crate) fn run(args: &EmbedArgs, quiet: bool, verbose: bool, line: &[OsString
     let progress = Progress::start(args.progress, quiet, &all, bytes_total);
     let result = match (&output, jobs) {
         (Some(output), jobs) => {
-            let whole = mseq_pipeline::Whole { output, layout, metadata: &metadata };
+            let whole = mseq_pipeline::Whole { output, layout: layout.clone(), metadata: &metadata };
             mseq_pipeline::embed_many(jobs, &counters, whole)
         }
         (None, mut jobs) => match jobs.pop() {
@@ -149,16 +172,30 @@ pub(crate) fn run(args: &EmbedArgs, quiet: bool, verbose: bool, line: &[OsString
     progress.finish(result.is_ok());
     let summary = result?;
     if !quiet {
-        report(&summary, &plan, &selection, checkpoint.shape.d_model);
+        report(&summary, &plan, &selection, layout.dim());
     }
     Ok(())
+}
+
+/// The columns of the command.
+fn body(plan: &JobPlan, checkpoint: &Checkpoint, chosen: Option<&Chosen>, region: bool) -> Body {
+    match &plan.task {
+        Task::Embed { dtype, list } => {
+            EmbedLayout { dim: checkpoint.shape.d_model, dtype: *dtype, list: *list, region }.into()
+        }
+        Task::Score => ScoreLayout { region }.into(),
+        Task::Classify { list, .. } => {
+            let classes = chosen.map_or_else(|| Arc::from([]), Chosen::classes);
+            ClassLayout { classes, list: *list, region }.into()
+        }
+    }
 }
 
 /// The file that several devices write together; `None` for one device.
 ///
 /// # Errors
 /// When they can't: their rows meet in logs beside a file, by record.
-fn several(plan: &EmbedPlan, args: &EmbedArgs, devices: usize) -> Result<Option<PathBuf>, Failure> {
+fn several(plan: &JobPlan, args: &JobArgs, devices: usize) -> Result<Option<PathBuf>, Failure> {
     if devices == 1 {
         return Ok(None);
     }
@@ -175,14 +212,10 @@ fn several(plan: &EmbedPlan, args: &EmbedArgs, devices: usize) -> Result<Option<
     }
 }
 
-fn engine_config(
-    args: &EmbedArgs,
-    plan: &EmbedPlan,
-    checkpoint: &Checkpoint,
-) -> Result<EngineConfig, Failure> {
+fn engine_config(plan: &JobPlan, checkpoint: &Checkpoint) -> Result<EngineConfig, Failure> {
     Ok(EngineConfig {
         pool: plan.pool,
-        layer: args.layer,
+        layer: plan.layer,
         fasta_windows: plan.windows(mseq_core::SequenceFormat::Fasta),
         fastq_windows: plan.windows(mseq_core::SequenceFormat::Fastq),
         // The budget decides.
@@ -196,7 +229,7 @@ fn engine_config(
 }
 
 /// Says where reading in reverse copies records to, and how much.
-fn scratch_note(plan: &EmbedPlan) {
+fn scratch_note(plan: &JobPlan) {
     let Some(need) = plan.reading.scratch(&plan.inputs) else { return };
     let folder = std::env::temp_dir();
     let need = need.map_or("1 byte a base".to_owned(), |bytes| format!("up to {}", say::bytes(bytes)));
@@ -207,7 +240,7 @@ fn scratch_note(plan: &EmbedPlan) {
 }
 
 /// What a user should know before the run, and could not see from the command line.
-fn notes(plan: &EmbedPlan, checkpoint: &Checkpoint, device: &str, place: &Place) {
+fn notes(plan: &JobPlan, checkpoint: &Checkpoint, device: &str, place: &Place) {
     match &place.note {
         Some(why) => say::note(&format!("running on {device}: {why}")),
         None => say::note(&format!("running on {device}, {}", place.dtype)),
@@ -230,8 +263,8 @@ fn notes(plan: &EmbedPlan, checkpoint: &Checkpoint, device: &str, place: &Place)
 }
 
 /// What `--resume` finds, or what goes lost without it.
-fn resume_notes(resume: bool, plan: &EmbedPlan, devices: usize) {
-    let Output::Parquet(path) = &plan.output else { return };
+fn resume_notes(resume: bool, plan: &JobPlan, devices: usize) {
+    let (Output::Parquet(path) | Output::Track(path, _)) = &plan.output else { return };
     let has = match devices {
         1 => mseq_pipeline::has_checkpoint(path),
         n => (0..n).any(|i| match mseq_pipeline::part_output(path, i) {
@@ -247,7 +280,7 @@ fn resume_notes(resume: bool, plan: &EmbedPlan, devices: usize) {
 }
 
 /// What makes two runs the same job: everything that changes a row, or the columns.
-fn digest(plan: &EmbedPlan, layout: &RowLayout, metadata: &[(String, String)]) -> mseq_pipeline::Digest {
+fn digest(plan: &JobPlan, layout: &RowLayout, metadata: &[(String, String)]) -> mseq_pipeline::Digest {
     let mut digest: mseq_pipeline::Digest = metadata
         .iter()
         .filter_map(|(key, value)| {
@@ -261,15 +294,22 @@ fn digest(plan: &EmbedPlan, layout: &RowLayout, metadata: &[(String, String)]) -
         digest.insert("keep".into(), layout.kept_text());
     }
     digest.insert("input".into(), plan.inputs.names().join(" "));
-    digest.insert("embedding-dtype".into(), format!("{:?}", plan.embedding_dtype).to_lowercase());
-    digest.insert("list-type".into(), format!("{:?}", plan.list_type).to_lowercase());
+    let lower = |value: &dyn std::fmt::Debug| format!("{value:?}").to_lowercase();
+    match &plan.task {
+        Task::Embed { dtype, list } => {
+            digest.insert("embedding-dtype".into(), lower(dtype));
+            digest.insert("list-type".into(), lower(list));
+        }
+        Task::Classify { list, .. } => drop(digest.insert("list-type".into(), lower(list))),
+        Task::Score => {}
+    }
     digest
 }
 
 /// The key-value metadata of the output.
 fn metadata(
-    args: &EmbedArgs,
-    plan: &EmbedPlan,
+    args: &JobArgs,
+    plan: &JobPlan,
     checkpoint: &Checkpoint,
     config: &EngineConfig,
     (format, selection): (SequenceFormat, &Selection),
@@ -286,7 +326,7 @@ fn metadata(
         ("pool", plan.pool.to_string()),
         ("window", window),
         ("stride", stride),
-        ("layer", args.layer.to_string()),
+        ("layer", plan.layer.to_string()),
         ("context", config.context.map_or("whole".to_owned(), |c| c.tokens.to_string())),
         ("overlap", config.context.map_or(0, |c| c.overlap).to_string()),
         ("strand", plan.reading.strand_text().to_owned()),
@@ -299,6 +339,8 @@ fn metadata(
         // Nothing of an embedding is drawn at random.
         ("seed", "none".to_owned()),
     ];
+    // Files of `embed` are as they always were.
+    let task = Some(plan.task.name()).filter(|name| *name != "embed").map(|name| ("task", name.to_owned()));
     let input = selection.input.clone().map(|input| ("input", input));
     let keep = args.keep.as_ref().map(|keep| ("keep", keep.to_string()));
     let combine = plan.combine.then(|| ("combine_strands", "mean".to_owned()));
@@ -309,6 +351,7 @@ fn metadata(
         .chain(combine)
         .chain(regions)
         .chain(regions_sha256)
+        .chain(task)
         .chain(input)
         .chain(keep)
         .map(|(key, value)| (format!("mamba_seq.{key}"), value))
@@ -342,7 +385,7 @@ pub(super) fn command_text(line: &[OsString]) -> String {
 }
 
 /// The summary after a run.
-fn report(summary: &Summary, plan: &EmbedPlan, selection: &Selection, dim: usize) {
+fn report(summary: &Summary, plan: &JobPlan, selection: &Selection, dim: usize) {
     const LINES: usize = 10;
     let tally = &summary.tally;
     for unknown in tally.unknown_in.iter().take(LINES) {
@@ -367,14 +410,19 @@ fn report(summary: &Summary, plan: &EmbedPlan, selection: &Selection, dim: usize
         say::line(&format!("{} with an illegal byte skipped", say::count(selection.bad, "record")));
     }
     let target = match &plan.output {
-        Output::Parquet(path) | Output::Log(path) => path.display().to_string(),
+        Output::Parquet(path) | Output::Track(path, _) | Output::Log(path) => path.display().to_string(),
         Output::Stdout => "standard output".to_owned(),
     };
     let s = summary.elapsed.as_secs_f64();
     // A base of both strands is two tokens.
+    let of = match &plan.task {
+        Task::Embed { .. } => format!(" of {dim} values"),
+        Task::Classify { .. } => format!(" of {}", say::count(dim as u64, "class probability")),
+        Task::Score => String::new(),
+    };
     let unit = if tally.tokens == tally.bases { "bases" } else { "tokens" };
     say::line(&format!(
-        "{target}: {} of {dim} values ({}) from {}, {} in {} ({} {unit}/s)",
+        "{target}: {}{of} ({}) from {}, {} in {} ({} {unit}/s)",
         say::count(summary.report.rows, "row"),
         say::bytes(summary.report.bytes),
         say::count(tally.records, "record"),

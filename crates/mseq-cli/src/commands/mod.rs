@@ -4,6 +4,7 @@ mod bench;
 mod budget;
 mod doctor;
 mod embed;
+mod head;
 mod merge;
 mod models;
 mod plan;
@@ -22,7 +23,10 @@ use crate::{Failure, say};
 /// Runs the command that was parsed from `line`.
 pub(crate) fn run(cli: Cli, line: &[OsString]) -> Result<(), Failure> {
     match cli.command {
-        Command::Embed(args) => embed::run(&args, cli.quiet, cli.verbose, line),
+        Command::Embed(args) => embed::run(&args.job, args.resolve()?, cli.quiet, cli.verbose, line),
+        Command::Classify(args) => embed::run(&args.job, args.resolve()?, cli.quiet, cli.verbose, line),
+        Command::Head(command) => head::run(&command, cli.quiet, line),
+        Command::Score(args) => embed::run(&args.job, args.resolve()?, cli.quiet, cli.verbose, line),
         Command::Merge(args) => merge::run(&args, cli.quiet, line),
         Command::Run(args) => {
             let line = args.command_line()?;
@@ -52,10 +56,7 @@ pub(crate) fn run(cli: Cli, line: &[OsString]) -> Result<(), Failure> {
             man.render(&mut page).map_err(|e| Failure::Run(format!("manual page: {e}")))?;
             say::out(&String::from_utf8_lossy(&page))
         }
-        Command::Score(_) => Err(Failure::not_built("`score`")),
-        Command::Classify(_) => Err(Failure::not_built("`classify`")),
         Command::Enhance(_) => Err(Failure::not_built("`enhance`")),
-        Command::Head(_) => Err(Failure::not_built("`head`")),
         Command::Variants(_) => Err(Failure::not_built("`variants`")),
         Command::Generate(_) => Err(Failure::not_built("`generate`")),
         Command::Report(_) => Err(Failure::not_built("`report`")),

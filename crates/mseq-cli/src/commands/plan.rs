@@ -9,7 +9,7 @@ use mseq_pipeline::Output;
 use mseq_source::{DnaTokenizer, Strands};
 
 use super::budget::Budget;
-use crate::args::{EmbedArgs, EmbedPlan};
+use crate::args::{JobArgs, JobPlan, Task};
 use crate::{Failure, say};
 
 /// Above this, `--pool none` needs `--yes`.
@@ -31,7 +31,7 @@ struct Sizes {
 
 /// Counts in a pass over the input. With intervals it reads what the run would, and fails where
 /// that would; else it only counts letters.
-fn sizes(plan: &EmbedPlan, checkpoint: &Checkpoint) -> Result<Sizes, Failure> {
+fn sizes(plan: &JobPlan, checkpoint: &Checkpoint) -> Result<Sizes, Failure> {
     let windows = plan.windows(plan.inputs.first_format()?);
     let rows_of = |bases: u64| if plan.pool == Pool::None { bases } else { windows.count(bases) };
     let each = plan.reading.rows_a_window(plan.combine);
@@ -66,16 +66,22 @@ fn sizes(plan: &EmbedPlan, checkpoint: &Checkpoint) -> Result<Sizes, Failure> {
     Ok(sizes)
 }
 
-fn value_bytes(plan: &EmbedPlan) -> u64 {
-    match plan.embedding_dtype {
-        mseq_core::EmbeddingDType::F32 => 4,
-        mseq_core::EmbeddingDType::F16 => 2,
-    }
+/// Bytes of a row of `dim` numbers, before compression.
+fn row_bytes(plan: &JobPlan, dim: usize) -> u64 {
+    let dim = dim as u64;
+    KEY_BYTES
+        + match &plan.task {
+            Task::Embed { dtype: mseq_core::EmbeddingDType::F16, .. } => 2 * dim,
+            Task::Embed { .. } => 4 * dim,
+            // Likelihood, count and bits.
+            Task::Score => 24,
+            Task::Classify { .. } => 4 * dim + 8,
+        }
 }
 
 /// Says how large a file of one row a token becomes, and refuses beyond 100 GB without `--yes`.
-pub(super) fn check_size(args: &EmbedArgs, plan: &EmbedPlan, dim: usize, quiet: bool) -> Result<(), Failure> {
-    let each = dim as u64 * value_bytes(plan) + KEY_BYTES;
+pub(super) fn check_size(args: &JobArgs, plan: &JobPlan, dim: usize, quiet: bool) -> Result<(), Failure> {
+    let each = row_bytes(plan, dim);
     if plan.inputs.has_stdin() && plan.reading.bed.is_none() {
         if !quiet {
             say::note(&format!(
@@ -106,10 +112,10 @@ pub(super) fn check_size(args: &EmbedArgs, plan: &EmbedPlan, dim: usize, quiet: 
 
 /// Prints what a run would do.
 pub(super) fn dry_run(
-    plan: &EmbedPlan,
+    plan: &JobPlan,
     checkpoint: &Checkpoint,
     config: &EngineConfig,
-    budget: Budget,
+    (budget, dim): (Budget, usize),
     place: &Place,
 ) -> Result<(), Failure> {
     if plan.inputs.has_stdin() {
@@ -127,11 +133,11 @@ pub(super) fn dry_run(
         }
     };
     let shape = checkpoint.shape;
-    let row_bytes = shape.d_model as u64 * value_bytes(plan) + KEY_BYTES;
+    let row_bytes = row_bytes(plan, dim);
     let memory = 4 * shape.parameters() as u64 + budget.total;
     let (device, rate) = measure(plan, checkpoint, config, place)?;
     let target = match &plan.output {
-        Output::Parquet(path) | Output::Log(path) => path.display().to_string(),
+        Output::Parquet(path) | Output::Track(path, _) | Output::Log(path) => path.display().to_string(),
         Output::Stdout => "standard output (Arrow IPC stream)".to_owned(),
     };
     say::out(&format!(
@@ -162,7 +168,7 @@ pub(super) fn dry_run(
 
 /// Tokens a second of this machine on this model: a warm step, then steps for half a second.
 fn measure(
-    plan: &EmbedPlan,
+    plan: &JobPlan,
     checkpoint: &Checkpoint,
     config: &EngineConfig,
     place: &Place,

@@ -10,7 +10,7 @@ use mseq_engine::{Context, EngineConfig};
 use mseq_source::{DnaTokenizer, Keep, RecordFilter, Strands};
 use sha2::{Digest, Sha256};
 
-use crate::args::{EmbedArgs, EmbedPlan, OnBadRecord, Reading, Shard};
+use crate::args::{JobArgs, JobPlan, OnBadRecord, Reading, Shard};
 use crate::{Failure, say};
 
 /// Bad records listed one by one.
@@ -61,8 +61,8 @@ impl Selection {
     /// # Errors
     /// What reading finds, unless bad records are skipped.
     pub(super) fn new(
-        args: &EmbedArgs,
-        plan: &EmbedPlan,
+        args: &JobArgs,
+        plan: &JobPlan,
         config: &EngineConfig,
         tokenizer: &DnaTokenizer,
         (quiet, devices): (bool, usize),
@@ -125,7 +125,7 @@ impl Selection {
 /// Length of each record as far as it is read, `None` for one that is not: without an interval, or
 /// with an illegal byte, which is named and counted.
 fn good_records(
-    plan: &EmbedPlan,
+    plan: &JobPlan,
     tokenizer: &DnaTokenizer,
     quiet: bool,
     skip: bool,

@@ -2,17 +2,22 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::UInt64Type;
 use arrow_array::{Array, RecordBatch};
-use arrow_schema::{DataType, Schema};
+use arrow_schema::{DataType, Field, Schema};
 use mseq_core::{EmbeddingDType, ListType};
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 use parquet::file::metadata::{ParquetMetaData, RowGroupMetaData};
 
 use crate::log::rows_of;
-use crate::{EmbedLayout, Error, JOB_KEYS, KeptRows, Options, ParquetSink, Report, Result, RowLayout, Sink};
+use crate::schema::Body;
+use crate::{
+    ClassLayout, EmbedLayout, Error, JOB_KEYS, KeptRows, Options, ParquetSink, Report, Result, RowLayout,
+    ScoreLayout, Sink,
+};
 
 /// Metadata beside [`JOB_KEYS`] that must be equal in all shards: what each of them counted over the
 /// whole input.
@@ -129,9 +134,11 @@ impl Shards {
                 command.clone_into(value);
             }
         }
-        let (dim, options) = (self.layout.embed().dim, Options::for_layout(self.layout.embed()));
-        let mut sink = Box::new(ParquetSink::create(output, self.layout, &self.metadata, options)?);
-        let mut readers = Readers::new(self.shards.len(), dim * 4 + 128 + self.kept_bytes);
+        let options = Options::for_layout(&self.layout);
+        let layout = self.layout;
+        let mut sink = Box::new(ParquetSink::create(output, layout.clone(), &self.metadata, options)?);
+        let row_bytes = layout.dim() * 4 + 128 + self.kept_bytes;
+        let mut readers = Readers::new(self.shards.len(), row_bytes);
         // Only where the context is cut in pieces, a record may be in two shards.
         let cut = self.metadata.iter().any(|(k, v)| k == "mamba_seq.context" && v != "whole");
         // The next row of each shard.
@@ -154,7 +161,7 @@ impl Shards {
             }
             let shard = &mut self.shards[s];
             let before = other.map(|(key, _)| key);
-            if let Some(key) = shard.copy(key, before, s, &mut readers, &mut sink, dim)? {
+            if let Some(key) = shard.copy(key, before, s, &mut readers, &mut sink, &layout)? {
                 next.push(Reverse((key, s)));
             }
         }
@@ -200,7 +207,7 @@ impl Shard {
         s: usize,
         readers: &mut Readers,
         sink: &mut ParquetSink,
-        dim: usize,
+        layout: &RowLayout,
     ) -> Result<Option<Key>> {
         loop {
             let from = self.at;
@@ -225,16 +232,16 @@ impl Shard {
             }
             if let Some(batch) = &self.batch {
                 let batch = batch.slice(from, to - from);
-                let rows = rows_of(&batch, dim);
+                let (rows, dim) = (rows_of(&batch, layout.body()), layout.dim());
                 if rows.len() != to - from || rows.values.len() != rows.len() * dim {
                     return fail(format!(
                         "'{}': its rows are not all {dim} values wide",
                         self.path.display()
                     ));
                 }
-                let kept = batch.schema().index_of("embedding")? + 1;
-                if batch.num_columns() > kept {
-                    sink.keep(KeptRows::of_output(&batch, kept)?)?;
+                let kept = layout.kept().len();
+                if kept > 0 {
+                    sink.keep(KeptRows::of_output(&batch, batch.num_columns() - kept)?)?;
                 }
                 sink.write(&rows)?;
             }
@@ -430,26 +437,31 @@ fn kept_bytes(file: &ParquetMetaData) -> usize {
 /// The layout that the files were written with.
 fn layout_of(first: &Footer, shards: &[Shard]) -> Result<RowLayout> {
     let name = first.path.display();
-    let embedding = first.schema.field_with_name("embedding").ok().map(|field| field.data_type());
-    let (item, list, dim) = match embedding {
-        Some(DataType::FixedSizeList(item, dim)) => (item, ListType::Fixed, *dim as usize),
-        Some(DataType::List(item)) => (item, ListType::Variable, width(shards)?),
+    let region = first.schema.field_with_name("region").is_ok();
+    let column = |name: &str| first.schema.field_with_name(name).ok().map(|field| field.data_type());
+    let body: Body = match (column("embedding"), column("nll"), column("probabilities")) {
+        (Some(DataType::FixedSizeList(item, dim)), ..) => {
+            EmbedLayout { dim: *dim as usize, dtype: element(item), list: ListType::Fixed, region }.into()
+        }
+        (Some(DataType::List(item)), ..) => {
+            let dim = width(shards)?;
+            EmbedLayout { dim, dtype: element(item), list: ListType::Variable, region }.into()
+        }
+        (None, Some(_), _) => ScoreLayout { region }.into(),
+        (None, None, Some(lists)) => {
+            let list = if matches!(lists, DataType::List(_)) { ListType::Variable } else { ListType::Fixed };
+            ClassLayout { classes: classes(first)?, list, region }.into()
+        }
         _ => {
             return fail(format!(
-                "'{name}' has no column of embeddings; only files of `embed` can be merged"
+                "'{name}' has no column of embeddings, scores or classes; only files of `embed`, `score` and `classify` can be merged"
             ));
         }
     };
-    let dtype = match item.data_type() {
-        DataType::Float16 => EmbeddingDType::F16,
-        _ => EmbeddingDType::F32,
-    };
-    let region = first.schema.field_with_name("region").is_ok();
-    let embed = EmbedLayout { dim, dtype, list, region };
-    let wanted = embed.schema(&[])?;
+    let wanted = RowLayout::from(body.clone()).schema(&[])?;
     let (ours, others) =
         first.schema.fields().split_at(wanted.fields().len().min(first.schema.fields().len()));
-    let layout = RowLayout::of_file(embed, others).filter(|_| ours == &wanted.fields()[..]);
+    let layout = RowLayout::of_file(body, others).filter(|_| ours == &wanted.fields()[..]);
     let Some(layout) = layout else {
         let names =
             |schema: &Schema| schema.fields().iter().map(|f| f.name().clone()).collect::<Vec<_>>().join(", ");
@@ -460,6 +472,26 @@ fn layout_of(first: &Footer, shards: &[Shard]) -> Result<RowLayout> {
         ));
     };
     Ok(layout)
+}
+
+/// Element type of a list.
+fn element(item: &Field) -> EmbeddingDType {
+    match item.data_type() {
+        DataType::Float16 => EmbeddingDType::F16,
+        _ => EmbeddingDType::F32,
+    }
+}
+
+/// Names of the classes, which are in the metadata alone.
+fn classes(first: &Footer) -> Result<Arc<[Arc<str>]>> {
+    let text = first.get("classes").unwrap_or_default();
+    match serde_json::from_str::<Vec<String>>(text) {
+        Ok(names) if !names.is_empty() => Ok(names.into_iter().map(Arc::from).collect()),
+        _ => fail(format!(
+            "'{}' does not say its classes (mamba_seq.classes is '{text}'); run its shard again",
+            first.path.display()
+        )),
+    }
 }
 
 /// Values in a list, which the type of variable lists does not say: as many as in the first row.

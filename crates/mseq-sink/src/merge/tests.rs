@@ -68,7 +68,7 @@ impl Folder {
     /// What a run without shards writes.
     fn direct(&self, layout: EmbedLayout, block: &RowBlock) -> Vec<u8> {
         let path = self.path("direct");
-        let options = Options::for_layout(&layout);
+        let options = Options::for_layout(&layout.into());
         let mut sink = Box::new(ParquetSink::create(&path, layout, &metadata("1/1"), options).unwrap());
         sink.write(block).unwrap();
         sink.finish().unwrap();
@@ -170,7 +170,7 @@ fn batches_end_anywhere() {
             assert!(shards[s].load(s, &mut readers).unwrap());
             // Without an open reader it is found again by its row.
             readers.close(s);
-            shards[s].copy((from, 0), Some((before, 0)), s, &mut readers, &mut sink, 3).unwrap();
+            shards[s].copy((from, 0), Some((before, 0)), s, &mut readers, &mut sink, &layout.into()).unwrap();
             from = before;
         }
         sink.finish().unwrap();
@@ -201,7 +201,7 @@ fn kept_columns_go_with_their_records() {
         let layout = RowLayout::new(embed, column(&[]).schema().fields()).unwrap();
         let write = |name: &str, shard: &str, of: Vec<u64>| {
             let path = folder.path(name);
-            let options = Options { row_group_bytes: 30_000, ..Options::for_layout(&embed) };
+            let options = Options { row_group_bytes: 30_000, ..Options::for_layout(&embed.into()) };
             let mut sink = ParquetSink::create(&path, layout.clone(), &metadata(shard), options).unwrap();
             for &record in &of {
                 sink.keep(KeptRows::new(record, column(&[record]))).unwrap();
@@ -231,8 +231,8 @@ fn kept_columns_go_with_their_records() {
     // A column that this version would not have written.
     let layout = RowLayout::new(layouts(2).next().unwrap(), column(&[]).schema().fields()).unwrap();
     let fields = layout.schema(&[]).unwrap().fields().iter().cloned().collect::<Vec<_>>();
-    assert!(RowLayout::of_file(*layout.embed(), &fields[7..]).is_some());
-    assert!(RowLayout::of_file(*layout.embed(), &fields[6..]).is_none());
+    assert!(RowLayout::of_file(layout.body().clone(), &fields[7..]).is_some());
+    assert!(RowLayout::of_file(layout.body().clone(), &fields[6..]).is_none());
 }
 
 #[test]

@@ -73,7 +73,7 @@ impl Runner for Stops {
         self.inner.device()
     }
 
-    fn run(&mut self, batch: &ChunkBatch) -> mseq_engine::Result<Vec<f32>> {
+    fn run(&mut self, batch: &ChunkBatch) -> mseq_engine::Result<mseq_engine::Values> {
         self.steps += 1;
         match self.steps {
             1 => {}

@@ -122,8 +122,8 @@ impl Kind for Models {
         let lanes = vec![LaneSpan { rows: 0..9, fresh: true, slot: None }];
         let output = BatchOutput::Rows(std::iter::once(0..9).collect());
         match opened.runner.run(&ChunkBatch { ids, lanes, output, keys: Vec::new(), done: Vec::new() }) {
-            Ok(values) if values.len() == 9 * checkpoint.shape.d_model => Outcome::Read,
-            Ok(values) => Outcome::Wrong(format!("{} values of 9 tokens", values.len())),
+            Ok(values) if values.numbers.len() == 9 * checkpoint.shape.d_model => Outcome::Read,
+            Ok(values) => Outcome::Wrong(format!("{} values of 9 tokens", values.numbers.len())),
             Err(e) => Outcome::refused(&e),
         }
     }

@@ -83,6 +83,11 @@ pub(super) const ROWS: &[Row] = &[
         why: "the one place where a model meets a device; it touches no file",
     },
     Row {
+        name: "mseq-head",
+        may_use: &["mseq-core", "mseq-model"],
+        why: "tables of embeddings to a head; it runs no model",
+    },
+    Row {
         name: "mseq-pipeline",
         may_use: &["mseq-core", "mseq-source", "mseq-model", "mseq-engine", "mseq-sink"],
         why: "joins the stages; devices reach it only behind the engine's Runner",
@@ -100,6 +105,7 @@ pub(super) const ROWS: &[Row] = &[
             "mseq-testkit",
             "mseq-model",
             "mseq-engine",
+            "mseq-head",
             "mseq-pipeline",
         ],
         why: "commands configure the pipeline and below; doctor and models look at each part",
@@ -139,13 +145,13 @@ pub(super) const OUTSIDE: &[Outside] = &[
     },
     Outside {
         family: "arrow",
-        used_by: &["mseq-sink", "mseq-source", "mseq-pipeline", "xtask"],
+        used_by: &["mseq-sink", "mseq-source", "mseq-head", "mseq-pipeline", "xtask"],
         tests_of: &["mseq-cli", "mamba-seq"],
         why: "tables are a matter of the doors, not of the engine (and xtask makes some to fuzz them)",
     },
     Outside {
         family: "parquet",
-        used_by: &["mseq-sink", "mseq-source", "mseq-pipeline", "xtask"],
+        used_by: &["mseq-sink", "mseq-source", "mseq-head", "mseq-pipeline", "xtask"],
         tests_of: &["mseq-cli", "mamba-seq"],
         why: "as for arrow",
     },

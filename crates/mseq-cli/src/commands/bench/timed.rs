@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use mseq_backend::ops::{
-    CausalConv1dFwd, CausalConv1dUpdate, EmbedTokens, LinearFwd, Norm, NormFwd, PoolFwd, PoolOut,
+    CausalConv1dFwd, CausalConv1dUpdate, EmbedTokens, LinearFwd, NllFwd, Norm, NormFwd, PoolFwd, PoolOut,
     SelectiveScanFwd, SelectiveStateUpdate,
 };
 use mseq_backend::{Backend, Result};
@@ -281,6 +281,12 @@ impl<B: Backend> Backend for Timed<B> {
                 y,
             })
         })
+    }
+
+    fn nll_fwd(&self, op: NllFwd<'_, Self>) -> Result<Vec<f32>> {
+        let NllFwd { rows, d_model, vocab, slots, ids, lanes, x, weight, last } = op;
+        // No bench scores.
+        self.inner.nll_fwd(NllFwd { rows, d_model, vocab, slots, ids, lanes, x, weight, last })
     }
 
     fn pool_fwd(&self, op: PoolFwd<'_, Self>) -> Result<PoolOut> {

@@ -4,26 +4,25 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use clap::{Args, ValueEnum};
-use mseq_core::{
-    DType, DeviceSpec, EmbeddingDType, Layer, ListType, Pool, SequenceFormat, WindowLength, Windows,
-};
+use mseq_core::{DType, DeviceSpec, Layer, Pool, SequenceFormat, WindowLength, Windows};
 use mseq_engine::Context;
 use mseq_pipeline::Output;
 use mseq_source::Strands;
 
-use super::{Columns, InputPlan, Keep, MemorySize, NotBuiltOptions, ProgressMode, Reading};
+use super::{Columns, InputPlan, Keep, MemorySize, NotBuiltOptions, ProgressMode, Reading, Task};
 use crate::Failure;
 
+/// What `embed`, `score` and `classify` have in common.
 #[derive(Debug, Args)]
 #[command(args_override_self = true)]
-pub(crate) struct EmbedArgs {
+pub(crate) struct JobArgs {
     /// FASTA, FASTQ, or a table (CSV, TSV, Parquet), plain or gzip: files, directories, globs, or -
     /// for standard input
     #[arg(required = true, value_name = "INPUT")]
     pub(crate) inputs: Vec<String>,
 
-    /// Parquet file to write; - writes an Arrow IPC stream to standard output [default: input
-    /// stem with .embeddings.parquet, in the current folder]
+    /// File to write; - writes an Arrow IPC stream to standard output [default: input stem with
+    /// .embeddings.parquet (.scores., .classes.), in the current folder]
     #[arg(short, long, value_name = "PATH")]
     output: Option<PathBuf>,
 
@@ -38,14 +37,6 @@ pub(crate) struct EmbedArgs {
     /// Bases from one window's start to the next [default: the window]
     #[arg(long, value_name = "S", value_parser = clap::value_parser!(u64).range(1..))]
     stride: Option<u64>,
-
-    /// How the tokens of a window become a row; none gives one row a token
-    #[arg(long, value_enum, default_value_t)]
-    pool: PoolArg,
-
-    /// Which hidden states: 0 the embedding, K after block K, last after the final norm
-    #[arg(long, value_name = "K", default_value = "last", allow_hyphen_values = true)]
-    pub(crate) layer: Layer,
 
     /// Rows of the intervals of this BED file only, with all that lies before them as context
     #[arg(long, value_name = "BED")]
@@ -75,14 +66,6 @@ pub(crate) struct EmbedArgs {
     /// What to do with a record that holds an illegal byte
     #[arg(long, value_enum, default_value_t)]
     pub(crate) on_bad_record: OnBadRecord,
-
-    /// Element type of the embedding column
-    #[arg(long, value_enum, default_value_t)]
-    embedding_dtype: EmbeddingDTypeArg,
-
-    /// Arrow type of the embedding column
-    #[arg(long, value_enum, default_value_t)]
-    list_type: ListTypeArg,
 
     /// auto, cpu, cuda, cuda:0,1 or cuda:all
     #[arg(long, default_value = "auto")]
@@ -176,29 +159,6 @@ impl fmt::Display for Shard {
     }
 }
 
-#[derive(Debug, Clone, Copy, Default, ValueEnum)]
-enum PoolArg {
-    #[default]
-    Mean,
-    Max,
-    Last,
-    None,
-}
-
-#[derive(Debug, Clone, Copy, Default, ValueEnum)]
-enum EmbeddingDTypeArg {
-    #[default]
-    F32,
-    F16,
-}
-
-#[derive(Debug, Clone, Copy, Default, ValueEnum)]
-enum ListTypeArg {
-    #[default]
-    Fixed,
-    Variable,
-}
-
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum DTypeArg {
     F32,
@@ -229,26 +189,26 @@ enum CombineArg {
     Mean,
 }
 
-/// `embed`, checked as far as the command line alone allows.
+/// A job, checked as far as the command line alone allows.
 #[derive(Debug)]
-pub(crate) struct EmbedPlan {
+pub(crate) struct JobPlan {
     pub(crate) inputs: InputPlan,
     pub(crate) output: Output,
     pub(crate) reading: Reading,
     /// Whether the strands of a window become one row.
     pub(crate) combine: bool,
+    pub(crate) task: Task,
     pub(crate) pool: Pool,
+    pub(crate) layer: Layer,
     window: Option<WindowLength>,
     stride: Option<NonZeroU64>,
     /// `None`: as the model says. `Some(None)`: whole records.
     context: Option<Option<u64>>,
     overlap: u64,
-    pub(crate) embedding_dtype: EmbeddingDType,
-    pub(crate) list_type: ListType,
     pub(crate) threads: usize,
 }
 
-impl EmbedPlan {
+impl JobPlan {
     /// Windows of a record of that format.
     pub(crate) fn windows(&self, format: SequenceFormat) -> Windows {
         let length = self.window.unwrap_or(match (format, NonZeroU64::new(1000)) {
@@ -301,7 +261,7 @@ impl EmbedPlan {
     }
 }
 
-impl EmbedArgs {
+impl JobArgs {
     /// The arithmetic that was asked for.
     pub(crate) fn dtype(&self) -> Option<DType> {
         self.dtype.map(DTypeArg::dtype)
@@ -311,7 +271,7 @@ impl EmbedArgs {
     ///
     /// # Errors
     /// Exit 2 for what can't be meant, exit 1 for what is not there.
-    pub(crate) fn resolve(&self) -> Result<EmbedPlan, Failure> {
+    pub(crate) fn resolve(&self, task: Task, pool: Pool, layer: Layer) -> Result<JobPlan, Failure> {
         self.not_built.refuse()?;
         if self.window == Some(WindowLength::Record) && self.stride.is_some() {
             return Err(Failure::Usage("--stride has no meaning with --window record; leave one out".into()));
@@ -360,47 +320,70 @@ impl EmbedArgs {
                 "--regions needs FASTA or FASTQ: the rows of a table are no contigs".into(),
             ));
         }
-        let output = self.resolve_output(&inputs)?;
+        let output = self.resolve_output(&inputs, &task)?;
         let strands = match self.strand {
             StrandArg::Forward => Strands::Forward,
             StrandArg::Reverse => Strands::Reverse,
             StrandArg::Both => Strands::Both,
         };
         let reading = Reading::open(strands, self.regions.as_deref())?;
-        Ok(EmbedPlan {
+        let plan = JobPlan {
             inputs,
             output,
             reading,
             combine: self.combine_strands.is_some(),
-            pool: match self.pool {
-                PoolArg::Mean => Pool::Mean,
-                PoolArg::Max => Pool::Max,
-                PoolArg::Last => Pool::Last,
-                PoolArg::None => Pool::None,
-            },
+            task,
+            pool,
+            layer,
             window: self.window,
             stride: self.stride.and_then(NonZeroU64::new),
             context,
             overlap: self.overlap,
-            embedding_dtype: match self.embedding_dtype {
-                EmbeddingDTypeArg::F32 => EmbeddingDType::F32,
-                EmbeddingDTypeArg::F16 => EmbeddingDType::F16,
-            },
-            list_type: match self.list_type {
-                ListTypeArg::Fixed => ListType::Fixed,
-                ListTypeArg::Variable => ListType::Variable,
-            },
             threads: self.threads.map_or(0, |n| n as usize),
-        })
+        };
+        if let Output::Track(path, _) = &plan.output {
+            self.check_track(&plan, path)?;
+        }
+        Ok(plan)
     }
 
-    fn resolve_output(&self, inputs: &InputPlan) -> Result<Output, Failure> {
+    /// A track has one value a base: nothing in it may overlap, and nothing goes with it.
+    fn check_track(&self, plan: &JobPlan, path: &Path) -> Result<(), Failure> {
+        let refuse = |why: &str| Err(Failure::Usage(format!("{}: {why} write .parquet", path.display())));
+        for format in [SequenceFormat::Fasta, SequenceFormat::Fastq] {
+            let windows = plan.windows(format);
+            if let (Some(length), Some(stride)) = (windows.length(), windows.stride())
+                && stride < length
+            {
+                return refuse(&format!(
+                    "windows of {length} every {stride} bases overlap, and a track has one value a base; use --stride {length}, or"
+                ));
+            }
+        }
+        if plan.reading.strands == Strands::Both && !plan.combine {
+            return refuse(
+                "both strands of a window have the same place; use one strand or --combine-strands mean, or",
+            );
+        }
+        if plan.reading.regions().is_some_and(|regions| regions.depth() > 1) {
+            return refuse("intervals of --regions overlap, and a track has one value a base;");
+        }
+        if self.keep.is_some() {
+            return refuse("a track has no columns for --keep;");
+        }
+        if self.shard.is_some() {
+            return refuse("`merge` joins Parquet files only;");
+        }
+        Ok(())
+    }
+
+    fn resolve_output(&self, inputs: &InputPlan, task: &Task) -> Result<Output, Failure> {
         let paths = inputs.paths();
         let path = match &self.output {
             Some(path) if path.as_os_str() == "-" => return Ok(Output::Stdout),
             Some(path) => path.clone(),
             None => match paths.as_slice() {
-                [Some(one)] => default_output(one, self.shard),
+                [Some(one)] => default_output(one, task.stem(), self.shard),
                 [None] => {
                     return Err(Failure::Usage(
                         "standard input needs -o PATH, or -o - for an Arrow stream".into(),
@@ -423,12 +406,15 @@ impl EmbedArgs {
             )));
         }
         mseq_sink::check_output(&path)?;
-        Ok(Output::Parquet(path))
+        Ok(match task.track(&path) {
+            Some(track) => Output::Track(path, track),
+            None => Output::Parquet(path),
+        })
     }
 }
 
 /// `dir/genome.fa.gz` gives `genome.embeddings.parquet` in the current folder.
-fn default_output(input: &Path, shard: Option<Shard>) -> PathBuf {
+fn default_output(input: &Path, what: &str, shard: Option<Shard>) -> PathBuf {
     const SEQUENCE: [&str; 13] =
         ["fa", "fasta", "fna", "ffn", "frn", "fas", "mfa", "fq", "fastq", "txt", "csv", "tsv", "parquet"];
     let name = input.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
@@ -439,7 +425,7 @@ fn default_output(input: &Path, shard: Option<Shard>) -> PathBuf {
     let name = strip(&name, &["gz", "bgz", "bgzf"]).unwrap_or(name);
     let stem = strip(&name, &SEQUENCE).unwrap_or(name);
     let shard = shard.map_or(String::new(), |s| format!(".{}-of-{}", s.index, s.of));
-    PathBuf::from(format!("{stem}.embeddings{shard}.parquet"))
+    PathBuf::from(format!("{stem}.{what}{shard}.parquet"))
 }
 
 #[cfg(test)]
@@ -455,7 +441,11 @@ mod tests {
             ("plain", "plain.embeddings.parquet"),
             (".fa", ".fa.embeddings.parquet"),
         ] {
-            assert_eq!(default_output(Path::new(input), None), PathBuf::from(output), "{input}");
+            assert_eq!(
+                default_output(Path::new(input), "embeddings", None),
+                PathBuf::from(output),
+                "{input}"
+            );
         }
     }
 }
