@@ -5,6 +5,7 @@
 
 #define MIXER_SLICE 64
 #define MIXER_LANES 16
+#define MIXER_ROWS 128
 #define MIXER_MAX_DBC 1024
 
 // grid.x: slices of channels; grid.y: sixteens of sequences.
@@ -13,10 +14,14 @@ extern "C" __global__ void __launch_bounds__(256)
                       const S *__restrict__ x_proj, float *__restrict__ conv_state, S *__restrict__ u,
                       float *__restrict__ partials, int rows, int d_inner, int d_conv, int d_dbc) {
     __shared__ __align__(16) float us[MIXER_LANES][MIXER_SLICE + 4];
-    __shared__ __align__(16) float ws[MIXER_SLICE][MIXER_SLICE + 4];
+    __shared__ __align__(16) float ws[MIXER_ROWS][MIXER_SLICE + 4];
     int tid = threadIdx.x, at = tid % MIXER_SLICE, group = tid / MIXER_SLICE;
     int c0 = blockIdx.x * MIXER_SLICE, c = c0 + at, lane0 = blockIdx.y * MIXER_LANES;
     int keep = d_conv - 1;
+    // What comes from memory is asked for before any of it is waited for: the weights first.
+    for (int r = group; r < min(MIXER_ROWS, d_dbc); r += 4) {
+        ws[r][at] = c < d_inner ? to_f32(x_proj[(i64)r * d_inner + c]) : 0.0f;
+    }
 #pragma unroll
     for (int i = 0; i < MIXER_LANES / 4; i++) {
         int l = group * 4 + i, row = lane0 + l;
@@ -39,22 +44,24 @@ extern "C" __global__ void __launch_bounds__(256)
         }
         us[l][at] = out;
     }
-    for (int j0 = 0; j0 < d_dbc; j0 += MIXER_SLICE) {
-        __syncthreads();
-        for (int r = group; r < MIXER_SLICE; r += 4) {
-            bool there = j0 + r < d_dbc && c < d_inner;
-            ws[r][at] = there ? to_f32(x_proj[(i64)(j0 + r) * d_inner + c]) : 0.0f;
+    int half = tid / MIXER_ROWS * 8;
+    for (int j0 = 0; j0 < d_dbc; j0 += MIXER_ROWS) {
+        if (j0 > 0) {
+            __syncthreads();
+            for (int r = group; r < min(MIXER_ROWS, d_dbc - j0); r += 4) {
+                ws[r][at] = c < d_inner ? to_f32(x_proj[(i64)(j0 + r) * d_inner + c]) : 0.0f;
+            }
         }
         __syncthreads();
-        int j = j0 + at;
+        int r = tid % MIXER_ROWS, j = j0 + r;
         if (j >= d_dbc) continue;
-        float acc[4] = {0.0f, 0.0f, 0.0f, 0.0f};
+        float acc[8] = {0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f};
 #pragma unroll
         for (int k = 0; k < MIXER_SLICE; k += 4) {
-            float4 w = *(const float4 *)&ws[at][k];
+            float4 w = *(const float4 *)&ws[r][k];
 #pragma unroll
-            for (int i = 0; i < 4; i++) {
-                float4 x = *(const float4 *)&us[group * 4 + i][k];
+            for (int i = 0; i < 8; i++) {
+                float4 x = *(const float4 *)&us[half + i][k];
                 acc[i] = fmaf(x.x, w.x, acc[i]);
                 acc[i] = fmaf(x.y, w.y, acc[i]);
                 acc[i] = fmaf(x.z, w.z, acc[i]);
@@ -62,8 +69,8 @@ extern "C" __global__ void __launch_bounds__(256)
             }
         }
 #pragma unroll
-        for (int i = 0; i < 4; i++) {
-            int row = lane0 + group * 4 + i;
+        for (int i = 0; i < 8; i++) {
+            int row = lane0 + half + i;
             if (row < rows) partials[((i64)blockIdx.x * rows + row) * d_dbc + j] = acc[i];
         }
     }
@@ -81,12 +88,14 @@ extern "C" __global__ void __launch_bounds__(256)
                       const S *__restrict__ dt_proj, const float *__restrict__ dt_bias, const float *__restrict__ a2,
                       const float *__restrict__ d, float *__restrict__ ssm_state, S *__restrict__ y, int rows,
                       int d_inner, int d_state, int dt_rank, int slices) {
-    __shared__ float dbc[4][MIXER_MAX_DBC];
+    __shared__ __align__(16) float dbc[4][MIXER_MAX_DBC];
+    // Sums of some slices each, of four sequences: at most 256 fours.
+    __shared__ float4 parts[256];
     int tid = threadIdx.x, q = tid % 4, c = blockIdx.x * 64 + tid / 4, row0 = blockIdx.y * 4;
     int d_dbc = dt_rank + 2 * d_state;
     bool mine = c < d_inner;
     bool sixteen = d_state == 16;
-    // The states first: they come from memory, the rest from the cache.
+    // What comes from memory is asked for before any of it is waited for: the states first, which are most of it.
     float4 h[4];
     if (sixteen && mine) {
 #pragma unroll
@@ -94,20 +103,67 @@ extern "C" __global__ void __launch_bounds__(256)
             if (row0 + l < rows) h[l] = load4(ssm_state + ((i64)(row0 + l) * d_inner + c) * 16 + 4 * q);
         }
     }
-    for (int i = tid; i < 4 * d_dbc; i += 256) {
-        int l = i / d_dbc, j = i - l * d_dbc;
-        float sum = 0.0f;
-        if (row0 + l < rows) {
+    const S *w = dt_proj + (i64)c * dt_rank;
+    bool few = dt_rank % 4 == 0 && dt_rank <= 64 && fours_at(dt_proj, dt_rank);
+    float4 w4[4];
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+        int k = 4 * (q + 4 * i);
+        w4[i] = few && mine && k < dt_rank ? load4(w + k) : make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+    }
+    int fours = d_dbc;
+    if (d_dbc % 4 == 0 && fours <= 256) {
+        // Item i: four values of one sequence; groups of threads add slices side by side, then the groups in order.
+        int wide = d_dbc / 4, groups = min(256 / fours, slices), per = (slices + groups - 1) / groups;
+        int g = tid / fours, i = tid - g * fours, l = i / wide, j = (i - l * wide) * 4;
+        float4 sum = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+        if (g < groups && row0 + l < rows) {
             const float *from = partials + (i64)(row0 + l) * d_dbc + j;
+            int end = min((g + 1) * per, slices);
 #pragma unroll 8
-            for (int s = 0; s < slices; s++) sum += from[(i64)s * rows * d_dbc];
+            for (int s = g * per; s < end; s++) {
+                float4 v = load4(from + (i64)s * rows * d_dbc);
+                sum.x += v.x, sum.y += v.y, sum.z += v.z, sum.w += v.w;
+            }
         }
-        dbc[l][j] = sum;
+        parts[tid] = sum;
+        __syncthreads();
+        if (g == 0) {
+            for (int k = 1; k < groups; k++) {
+                float4 v = parts[k * fours + i];
+                sum.x += v.x, sum.y += v.y, sum.z += v.z, sum.w += v.w;
+            }
+            *(float4 *)&dbc[l][j] = sum;
+        }
+    } else {
+        for (int i = tid; i < 4 * d_dbc; i += 256) {
+            int l = i / d_dbc, j = i - l * d_dbc;
+            float sum = 0.0f;
+            if (row0 + l < rows) {
+                const float *from = partials + (i64)(row0 + l) * d_dbc + j;
+#pragma unroll 8
+                for (int s = 0; s < slices; s++) sum += from[(i64)s * rows * d_dbc];
+            }
+            dbc[l][j] = sum;
+        }
     }
     __syncthreads();
     float delta[4] = {0.0f, 0.0f, 0.0f, 0.0f};
-    if (mine) {
-        const S *w = dt_proj + (i64)c * dt_rank;
+    if (few) {
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+            int k = 4 * (q + 4 * i);
+            if (k >= dt_rank) break;
+#pragma unroll
+            for (int l = 0; l < 4; l++) {
+                const float *x = &dbc[l][k];
+                delta[l] = fmaf(w4[i].x, x[0], delta[l]);
+                delta[l] = fmaf(w4[i].y, x[1], delta[l]);
+                delta[l] = fmaf(w4[i].z, x[2], delta[l]);
+                delta[l] = fmaf(w4[i].w, x[3], delta[l]);
+            }
+        }
+    } else if (mine) {
         for (int k = q; k < dt_rank; k += 4) {
             float v = to_f32(w[k]);
 #pragma unroll

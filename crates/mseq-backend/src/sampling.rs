@@ -117,10 +117,7 @@ pub fn draw(
     let mut words = [0; 4];
     for (token, &x) in scaled.iter().enumerate() {
         if !greedy && token % 4 == 0 {
-            words = philox(
-                sampling.seed,
-                [position as u32, (position >> 32) as u32, lane, token as u32 / 4],
-            );
+            words = philox(sampling.seed, [position as u32, (position >> 32) as u32, lane, token as u32 / 4]);
         }
         if !counts(x) || x < least {
             continue;
@@ -146,8 +143,7 @@ mod tests {
     fn philox_is_philox() {
         assert_eq!(philox(0, [0; 4]), [0x6627_e8d5, 0xe169_c58d, 0xbc57_ac4c, 0x9b00_dbd8]);
         assert_eq!(philox(u64::MAX, [u32::MAX; 4]), [0x408f_276d, 0x41c8_3b0e, 0xa20b_c7c6, 0x6d54_51fd]);
-        let (counter, seed) =
-            ([0x243f_6a88, 0x85a3_08d3, 0x1319_8a2e, 0x0370_7344], 0x299f_31d0_a409_3822);
+        let (counter, seed) = ([0x243f_6a88, 0x85a3_08d3, 0x1319_8a2e, 0x0370_7344], 0x299f_31d0_a409_3822);
         assert_eq!(philox(seed, counter), [0xd16c_fe09, 0x94fd_cceb, 0x5001_e420, 0x2412_6ea1]);
     }
 
@@ -186,7 +182,8 @@ mod tests {
             for position in 0..n {
                 seen[draw(&sampling, &logits, None, 3, position).unwrap() as usize] += 1;
             }
-            let e = |i: usize| if allowed[i] { f64::from(logits[i] / sampling.temperature).exp() } else { 0.0 };
+            let e =
+                |i: usize| if allowed[i] { f64::from(logits[i] / sampling.temperature).exp() } else { 0.0 };
             let total: f64 = (0..5).map(e).sum();
             let mut chi = 0.0;
             for i in 0..5 {

@@ -245,12 +245,6 @@ impl Decode for CudaBackend {
             return Err(Error::Type { op: "copy", what: "the target", found: to.dtype, wanted });
         }
         let width = from.dtype.bytes();
-        self.device.copy_range(
-            &from.memory,
-            width * range.start,
-            &to.memory,
-            width * at,
-            width * range.len(),
-        )
+        self.device.copy_range(&from.memory, width * range.start, &to.memory, width * at, width * range.len())
     }
 }

@@ -112,7 +112,9 @@ impl<B: Decode> Generator<B> {
                 for &id in allowed {
                     match bias.get_mut(id as usize) {
                         Some(bias) => *bias = 0.0,
-                        None => return Err(Error::Stream("a token that may be drawn is not in the vocabulary")),
+                        None => {
+                            return Err(Error::Stream("a token that may be drawn is not in the vocabulary"));
+                        }
                     }
                 }
                 Some(backend.upload(&bias)?)

@@ -202,7 +202,12 @@ impl<B: Decode> TailScorer<B> {
         let mut segments = Vec::new();
         for end in cuts.iter().map(|&cut| (cut - pos) as usize).chain([ids.len()]) {
             if end > from {
-                segments.push(PoolSegment { rows: from..end, from: None, keep: None, count: (end - from) as u64 });
+                segments.push(PoolSegment {
+                    rows: from..end,
+                    from: None,
+                    keep: None,
+                    count: (end - from) as u64,
+                });
                 from = end;
             }
         }

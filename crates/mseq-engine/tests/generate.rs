@@ -210,5 +210,45 @@ fn only_allowed_tokens_are_drawn_and_empty_prompts_refused() {
     let backend = CpuBackend::new(1).unwrap();
     let table = backend.zeros(8).unwrap();
     let mut out = backend.zeros(8).unwrap();
-    assert!(backend.embed_tokens(EmbedTokens { ids: &[9], table: &table, vocab: 8, d_model: 1, out: &mut out }).is_err());
+    assert!(
+        backend
+            .embed_tokens(EmbedTokens { ids: &[9], table: &table, vocab: 8, d_model: 1, out: &mut out })
+            .is_err()
+    );
+}
+
+/// Greedy tokens in f32, and draws, on the first CUDA device as on the CPU; also after a state that
+/// went from one to the other.
+#[test]
+fn cuda_draws_what_the_cpu_draws() {
+    use mseq_core::{DType, DeviceSpec};
+    let place = match mseq_engine::choose(&DeviceSpec::Cuda(vec![0]), Some(DType::F32)) {
+        Ok(place) => place,
+        Err(why) => {
+            assert!(std::env::var("MSEQ_REQUIRE_CUDA").is_err(), "{why}");
+            mseq_testkit::aloud(&format!("skipped, no CUDA device: {why}"));
+            return;
+        }
+    };
+    let wide = ModelShape { d_model: 256, n_layer: 4, expand: 2, d_state: 16, d_conv: 4 };
+    for checkpoint in [built_in(), small(), random(wide)] {
+        let prompts: Vec<Vec<u32>> =
+            [300, 1, 77, 1024].iter().zip(1..).map(|(&len, seed)| bases(&checkpoint, seed, len)).collect();
+        for sampling in [Sampling::greedy(), chance(3)] {
+            let config = config(&checkpoint, 4, sampling);
+            let mut cuda = mseq_engine::open_generator(&place, 1, &checkpoint, config).unwrap();
+            let mut cpu = generator(&checkpoint, 4, sampling, 0);
+            cuda.prompt(&prompts, &[0, 1, 2, 3], 0).unwrap();
+            cpu.prompt(&prompts, &[0, 1, 2, 3], 0).unwrap();
+            let steps = 32;
+            let mut differ = 0;
+            for _ in 0..4 {
+                let (a, b) = (cuda.next(steps).unwrap(), cpu.next(steps).unwrap());
+                differ += a.iter().zip(&b).filter(|(a, b)| a != b).count();
+            }
+            assert_eq!(differ, 0, "{sampling:?}, d_model {}", checkpoint.shape.d_model);
+            cpu.restore(&cuda.save().unwrap()).unwrap();
+            assert_eq!(cuda.next(steps).unwrap(), cpu.next(steps).unwrap(), "after a saved state");
+        }
+    }
 }

@@ -38,7 +38,9 @@ pub enum VcfError {
         what: String,
     },
     /// A contig that the reference does not have.
-    #[error("{path}: line {line}: contig '{contig}' is not in {reference}, which has {has}")]
+    #[error(
+        "{path}: line {line}: contig '{contig}' is not in {reference}, which has {has}; name the reference of this VCF"
+    )]
     NoContig {
         /// The VCF file.
         path: String,
@@ -52,7 +54,9 @@ pub enum VcfError {
         has: String,
     },
     /// A place past the end of its contig.
-    #[error("{path}: line {line}: {contig}:{pos} is past the end of the contig, which has {bases} bases in {reference}")]
+    #[error(
+        "{path}: line {line}: {contig}:{pos} is past the end of the contig, which has {bases} bases in {reference}; name the reference of this VCF"
+    )]
     PastEnd {
         /// The VCF file.
         path: String,
@@ -68,7 +72,9 @@ pub enum VcfError {
         reference: String,
     },
     /// A REF that is not what the reference has there.
-    #[error("{path}: line {line}: REF {found} at {contig}:{pos}, where {reference} has {wanted}; is it the reference of this VCF?")]
+    #[error(
+        "{path}: line {line}: REF {found} at {contig}:{pos}, where {reference} has {wanted}; name the reference of this VCF"
+    )]
     Mismatch {
         /// The VCF file.
         path: String,
@@ -285,7 +291,8 @@ impl VcfReader {
 mod tests {
     use super::*;
 
-    const HEADER: &str = "##fileformat=VCFv4.3\n##contig=<ID=c,length=9>\n#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\n";
+    const HEADER: &str =
+        "##fileformat=VCFv4.3\n##contig=<ID=c,length=9>\n#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\n";
 
     fn open(text: &str) -> Result<VcfReader> {
         VcfReader::read("v.vcf", Box::new(io::Cursor::new(text.as_bytes().to_vec())))
@@ -293,7 +300,8 @@ mod tests {
 
     #[test]
     fn records_have_their_line_and_alleles() {
-        let text = format!("{HEADER}c\t3\t.\tA\tC,<DEL>,*\t50.0\tPASS\tDP=3;X\r\n\nc\t4\trs1\tgT\t.\t.\t.\t.\n");
+        let text =
+            format!("{HEADER}c\t3\t.\tA\tC,<DEL>,*\t50.0\tPASS\tDP=3;X\r\n\nc\t4\trs1\tgT\t.\t.\t.\t.\n");
         let mut reader = open(&text).unwrap();
         assert_eq!(reader.header().0.len(), 2);
         let first = reader.next().unwrap().unwrap();

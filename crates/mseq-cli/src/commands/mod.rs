@@ -4,11 +4,13 @@ mod bench;
 mod budget;
 mod doctor;
 mod embed;
+mod generate;
 mod head;
 mod merge;
 mod models;
 mod plan;
 mod select;
+mod variants;
 mod verify;
 
 use std::ffi::OsString;
@@ -27,6 +29,8 @@ pub(crate) fn run(cli: Cli, line: &[OsString]) -> Result<(), Failure> {
         Command::Classify(args) => embed::run(&args.job, args.resolve()?, cli.quiet, cli.verbose, line),
         Command::Head(command) => head::run(&command, cli.quiet, line),
         Command::Score(args) => embed::run(&args.job, args.resolve()?, cli.quiet, cli.verbose, line),
+        Command::Variants(args) => variants::run(&args, cli.quiet, line),
+        Command::Generate(args) => generate::run(&args, cli.quiet),
         Command::Merge(args) => merge::run(&args, cli.quiet, line),
         Command::Run(args) => {
             let line = args.command_line()?;
@@ -57,8 +61,6 @@ pub(crate) fn run(cli: Cli, line: &[OsString]) -> Result<(), Failure> {
             say::out(&String::from_utf8_lossy(&page))
         }
         Command::Enhance(_) => Err(Failure::not_built("`enhance`")),
-        Command::Variants(_) => Err(Failure::not_built("`variants`")),
-        Command::Generate(_) => Err(Failure::not_built("`generate`")),
         Command::Report(_) => Err(Failure::not_built("`report`")),
     }
 }
