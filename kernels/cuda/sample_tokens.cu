@@ -132,19 +132,36 @@ extern "C" __global__ void __launch_bounds__(SAMPLE_THREADS)
     }
     float best = MINUS_INF;
     u32 token = ~0u;
-    for (int v0 = threadIdx.x * 4; v0 < vocab; v0 += SAMPLE_THREADS * 4) {
-        u32 words[4] = {0, 0, 0, 0};
-        if (!greedy) {
-            uint4 r = philox((u64)seed, make_uint4(low, high, (u32)(first_lane + lane), (u32)v0 / 4));
-            words[0] = r.x, words[1] = r.y, words[2] = r.z, words[3] = r.w;
-        }
+    if (greedy && vocab % 4 == 0 && fours_at(logits, 4) && (!bias || fours_at(bias, 4))) {
+        // The same scores, four at a time, with several loads under way.
+#pragma unroll 4
+        for (int v0 = threadIdx.x * 4; v0 < vocab; v0 += SAMPLE_THREADS * 4) {
+            float4 x = load4(logits + v0);
+            if (bias) {
+                float4 b = load4(bias + v0);
+                x.x += b.x, x.y += b.y, x.z += b.z, x.w += b.w;
+            }
+            float xs[4] = {x.x * scale, x.y * scale, x.z * scale, x.w * scale};
 #pragma unroll
-        for (int i = 0; i < 4; i++) {
-            if (v0 + i >= vocab) break;
-            float x = scaled(logits, bias, v0 + i, scale);
-            if (!(x > MINUS_INF) || (least > 0 && key_of(x) < least)) continue;
-            float score = greedy ? x : x + gumbel(words[i]);
-            if (score > best) best = score, token = (u32)(v0 + i);
+            for (int i = 0; i < 4; i++) {
+                if (xs[i] > best) best = xs[i], token = (u32)(v0 + i);
+            }
+        }
+    } else {
+        for (int v0 = threadIdx.x * 4; v0 < vocab; v0 += SAMPLE_THREADS * 4) {
+            u32 words[4] = {0, 0, 0, 0};
+            if (!greedy) {
+                uint4 r = philox((u64)seed, make_uint4(low, high, (u32)(first_lane + lane), (u32)v0 / 4));
+                words[0] = r.x, words[1] = r.y, words[2] = r.z, words[3] = r.w;
+            }
+#pragma unroll
+            for (int i = 0; i < 4; i++) {
+                if (v0 + i >= vocab) break;
+                float x = scaled(logits, bias, v0 + i, scale);
+                if (!(x > MINUS_INF) || (least > 0 && key_of(x) < least)) continue;
+                float score = greedy ? x : x + gumbel(words[i]);
+                if (score > best) best = score, token = (u32)(v0 + i);
+            }
         }
     }
     block_best(best, token, &token);
