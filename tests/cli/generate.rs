@@ -47,10 +47,12 @@ fn letters_do_not_depend_on_batch_threads_chunk_or_neighbours() {
         "3",
         "--tokens",
         "301",
+        "--temperature",
+        "4",
         "--top-k",
         "3",
         "--top-p",
-        "0.9",
+        "0.95",
         "--seed",
         "5",
     ];
@@ -67,7 +69,7 @@ fn letters_do_not_depend_on_batch_threads_chunk_or_neighbours() {
     {
         assert_eq!(with(more), want, "{more:?}");
     }
-    let other = generate(folder.path(), &[&common[..10], &["--seed", "6"]].concat());
+    let other = generate(folder.path(), &[&common[..12], &["--seed", "6"]].concat());
     assert!(records(&other).iter().zip(&all).all(|(a, b)| a.1 != b.1));
     // To a file it is the same.
     assert_eq!(with(&["-o", "x.fa"]), "");
@@ -141,7 +143,7 @@ fn what_can_not_be_meant_is_one_line() {
         (&["--prompt", "bad.fa"], 1, "bad.fa: record 'a', base 7 (line 3): byte 0x21 '!'"),
         (&["--prompt", "empty.fa"], 1, "empty.fa: record 'b' is empty"),
         (&["--prompt", "none.fa"], 1, "none.fa"),
-        (&["--prompt-text", "A", "--temperature", "-1"], 2, "--temperature"),
+        (&["--prompt-text", "A", "--temperature=-1"], 2, "--temperature -1 is not 0 or more"),
         (&["--prompt-text", "A", "--top-p", "0"], 2, "--top-p 0 is not above 0"),
         (&["--prompt-text", "A", "--top-k", "0"], 2, "--top-k"),
         (&["--prompt-text", "A", "-o", "no/x.fa"], 1, "output folder 'no' does not exist"),

@@ -70,7 +70,7 @@ fn effects(path: &Path) -> Vec<Effect> {
 fn variants(folder: &Path, vcf: &str, reference: &str, more: &[&str]) -> Vec<Effect> {
     let model = golden_model(SMALL);
     let args = ["variants", vcf, "--reference", reference, "--model", &model, "--window", "60"];
-    let ran = mamba_seq(folder, &[&args, &["--device", "cpu", "-q", "-o", "out.parquet"], more].concat());
+    let ran = mamba_seq(folder, &[&args[..], &["--device", "cpu", "-q", "-o", "out.parquet"], more].concat());
     assert_eq!((ran.code, ran.stderr.as_str()), (0, ""));
     effects(&folder.join("out.parquet"))
 }
@@ -93,7 +93,7 @@ fn scored(folder: &Path, sequence: &str, from: usize, to: usize) -> (f64, Vec<f6
     let model = golden_model(SMALL);
     for (command, out) in [("score", "nll.parquet"), ("embed", "mean.parquet")] {
         let args = [command, "one.fa", "--regions", "one.bed", "--window", "100000", "--model", &model];
-        let ran = mamba_seq(folder, &[&args, &["--device", "cpu", "-q", "-o", out][..]].concat());
+        let ran = mamba_seq(folder, &[&args[..], &["--device", "cpu", "-q", "-o", out][..]].concat());
         assert_eq!((ran.code, ran.stderr.as_str()), (0, ""));
     }
     let reader = ParquetRecordBatchReaderBuilder::try_new(File::open(folder.join("nll.parquet")).unwrap());
