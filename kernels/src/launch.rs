@@ -105,6 +105,24 @@ pub fn nll_keep(lanes: usize) -> Launch {
     launch(lanes, 1, 256)
 }
 
+/// Most values of `x_proj` that `mixer_scan_update` keeps of a sequence.
+pub const MIXER_MAX_DBC: usize = 1024;
+
+/// `mixer_conv_x_proj`: 64 channels of 16 sequences a block.
+pub fn mixer_conv_x_proj(lanes: usize, d_inner: usize) -> Launch {
+    launch(d_inner.div_ceil(64), lanes.div_ceil(16), 256)
+}
+
+/// `mixer_scan_update`: 64 channels of four sequences a block.
+pub fn mixer_scan_update(lanes: usize, d_inner: usize) -> Launch {
+    launch(d_inner.div_ceil(64), lanes.div_ceil(4), 256)
+}
+
+/// `sample_tokens`: a block a lane.
+pub fn sample_tokens(lanes: usize) -> Launch {
+    launch(lanes, 1, 1024)
+}
+
 /// Powers of two that a thread of `exp2_rate` computes a step.
 pub const EXP2_CHAINS: usize = 8;
 

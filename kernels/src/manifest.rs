@@ -430,6 +430,64 @@ const NLL: &[Entry] = &[
     },
 ];
 
+const MIXER_UPDATE: &[Entry] = &[
+    Entry {
+        name: "mixer_conv_x_proj",
+        params: &[
+            p("xz", In(Stored)),
+            p("conv1d", In(F32)),
+            p("bias", MaybeIn(F32)),
+            p("x_proj", In(Stored)),
+            p("conv_state", Out(F32)),
+            p("u", Out(Stored)),
+            p("partials", Out(F32)),
+            p("rows", I32),
+            p("d_inner", I32),
+            p("d_conv", I32),
+            p("d_dbc", I32),
+        ],
+    },
+    Entry {
+        name: "mixer_scan_update",
+        params: &[
+            p("xz", In(Stored)),
+            p("u", In(Stored)),
+            p("partials", In(F32)),
+            p("dt_proj", In(Stored)),
+            p("dt_bias", In(F32)),
+            p("a2", In(F32)),
+            p("d", In(F32)),
+            p("ssm_state", Out(F32)),
+            p("y", Out(Stored)),
+            p("rows", I32),
+            p("d_inner", I32),
+            p("d_state", I32),
+            p("dt_rank", I32),
+            p("slices", I32),
+        ],
+    },
+];
+
+const SAMPLE_TOKENS: &[Entry] = &[Entry {
+    name: "sample_tokens",
+    params: &[
+        p("logits", In(F32)),
+        p("bias", MaybeIn(F32)),
+        p("ids", Out(U32)),
+        p("history", Out(U32)),
+        p("state", Out(U32)),
+        p("lanes", I32),
+        p("vocab", I32),
+        p("steps", I32),
+        p("greedy", I32),
+        p("scale", Float),
+        p("top_k", I32),
+        p("top_p", Float),
+        p("seed", I64),
+        p("first_lane", I32),
+    ],
+}];
+
 const POOL: &[Entry] = &[
     Entry {
         name: "pool_parts",
@@ -498,6 +556,18 @@ pub const MODULES: &[Module] = &[
     },
     Module { name: "linear_fwd", text: include_str!("../cuda/linear_fwd.cu"), stored: true, entries: LINEAR },
     Module { name: "nll_fwd", text: include_str!("../cuda/nll_fwd.cu"), stored: true, entries: NLL },
+    Module {
+        name: "mixer_update",
+        text: include_str!("../cuda/mixer_update.cu"),
+        stored: true,
+        entries: MIXER_UPDATE,
+    },
+    Module {
+        name: "sample_tokens",
+        text: include_str!("../cuda/sample_tokens.cu"),
+        stored: false,
+        entries: SAMPLE_TOKENS,
+    },
     Module { name: "pool_fwd", text: include_str!("../cuda/pool_fwd.cu"), stored: false, entries: POOL },
     Module { name: "rates", text: include_str!("../cuda/rates.cu"), stored: false, entries: RATES },
 ];

@@ -12,12 +12,15 @@
 //! (slots, d_inner, d_state), f32. A slot belongs to one sequence from its first chunk to its last.
 
 mod backend;
+mod decode;
 mod error;
 mod lane;
 pub mod ops;
+pub mod sampling;
 mod view;
 
 pub use backend::Backend;
+pub use decode::Decode;
 pub use error::{Error, Result};
 pub use lane::{LaneSpan, check_lanes};
 pub use view::{Rows, RowsMut};

@@ -9,9 +9,11 @@
 
 mod backend;
 mod buffer;
+mod decode;
 pub mod math;
 mod ops;
 mod rates;
 
 pub use backend::CpuBackend;
+pub use decode::CpuDraws;
 pub use buffer::{CpuBuffer, CpuLinear, CpuSums};

@@ -5,7 +5,7 @@ use std::ffi::c_void;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use cudarc::driver::{CudaContext, CudaEvent, CudaStream, DriverError, result, sys};
+use cudarc::driver::{CudaContext, CudaEvent, CudaGraph, CudaStream, DriverError, result, sys};
 use mseq_backend::{Error, Result};
 use mseq_kernels::launch::Launch;
 
@@ -175,14 +175,54 @@ impl Device {
     }
 
     /// Copies the first `bytes` of one memory to another, in the order of launches.
-    #[expect(unsafe_code, reason = "device memory")]
     pub(crate) fn copy(&self, from: &Memory, to: &Memory, bytes: usize) -> Result<()> {
-        from.holds("copy", 0, bytes)?;
-        to.holds("copy", 0, bytes)?;
+        self.copy_range(from, 0, to, 0, bytes)
+    }
+
+    /// Copies `bytes` from byte `start` of one memory to byte `at` of another, in the order of launches.
+    #[expect(unsafe_code, reason = "device memory")]
+    pub(crate) fn copy_range(
+        &self,
+        from: &Memory,
+        start: usize,
+        to: &Memory,
+        at: usize,
+        bytes: usize,
+    ) -> Result<()> {
+        from.holds("copy", start, bytes)?;
+        to.holds("copy", at, bytes)?;
         self.bind()?;
+        let (of, into) = (from.ptr + start as u64, to.ptr + at as u64);
         // SAFETY: both hold the bytes (checked), and are freed only after a wait.
-        unsafe { result::memcpy_dtod_async(to.ptr, from.ptr, bytes, self.raw_stream()) }
+        unsafe { result::memcpy_dtod_async(into, of, bytes, self.raw_stream()) }
             .map_err(|e| self.error("copy", e))
+    }
+
+    /// Whether each op waits for the device, so that none can be recorded.
+    pub(crate) fn waits_after_each_op(&self) -> bool {
+        self.sync_each_op
+    }
+
+    /// Records what `step` launches, without running it.
+    pub(crate) fn record(&self, mut step: impl FnMut() -> Result<()>) -> Result<CudaGraph> {
+        const OP: &str = "recording a step";
+        let mode = sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
+        self.stream.begin_capture(mode).map_err(|e| self.error(OP, e))?;
+        let done = step();
+        // The stream leaves its recording whatever the step did.
+        let graph = self.stream.end_capture(sys::CUgraphInstantiate_flags(0));
+        done?;
+        match graph.map_err(|e| self.error(OP, e))? {
+            Some(graph) => Ok(graph),
+            None => Err(self.failure(format!("{OP}: nothing was launched"))),
+        }
+    }
+
+    /// Launches a recorded step: one launch, whatever is in it.
+    pub(crate) fn replay(&self, graph: &CudaGraph) -> Result<()> {
+        const OP: &str = "a recorded step";
+        self.count_launch(OP)?;
+        graph.launch().map_err(|e| self.error(OP, e))
     }
 
     /// Counts a launch, and fails where a test wants it to.

@@ -22,6 +22,7 @@
 mod backend;
 mod blas;
 mod buffer;
+mod decode;
 mod device;
 mod libs;
 mod module;
@@ -33,6 +34,7 @@ mod staging;
 mod tiles;
 
 pub use backend::{CudaBackend, CudaConfig};
+pub use decode::{CudaDraws, CudaTape};
 pub use buffer::{CudaBuffer, CudaLinear, CudaSums};
 pub use libs::{Found, Library};
 pub use module::KernelSource;

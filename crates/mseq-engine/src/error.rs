@@ -58,6 +58,9 @@ pub enum Error {
     /// The thread of a device can't be started.
     #[error("cannot start a thread for the device ({0})")]
     Thread(std::io::Error),
+    /// Tokens can't be read.
+    #[error("{0}")]
+    Input(String),
     /// Items came in an order that no source makes.
     #[error("internal: {0}")]
     Stream(&'static str),

@@ -13,21 +13,27 @@ mod classified;
 mod context;
 mod engine;
 mod error;
+mod generate;
 mod open;
 mod packer;
 mod position;
 mod runner;
 mod scoring;
 mod threaded;
+mod variants;
 mod windows;
 
 pub use classified::Classified;
 pub use context::Context;
 pub use engine::{Engine, RecordSummary, Step};
 pub use error::{Error, Result};
+pub use generate::{Generate, GenerateConfig, GenerateState, Generator, open_generator};
 pub use open::{Opened, Place, choose, choose_all, default_chunk, open};
 pub use packer::{BatchOutput, ChunkBatch, EngineConfig, Packer};
 pub use position::Position;
 pub use runner::{ModelRunner, Runner, Snapshot, Values};
 
+pub use variants::{Effect, TailScorer, TokensAt, Variant, VariantScorer, open_variant_scorer};
+
 pub use mseq_backend::LaneSpan;
+pub use mseq_backend::sampling::Sampling;

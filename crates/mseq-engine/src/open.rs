@@ -35,7 +35,7 @@ pub struct Opened {
 }
 
 /// Fewest tokens a step that running out of memory leads to.
-const LEAST_CHUNK: usize = 4096;
+pub(crate) const LEAST_CHUNK: usize = 4096;
 
 /// Tokens of a CUDA step: enough for the scan of one sequence to fill a large card.
 const CUDA_CHUNK: usize = 1 << 18;

@@ -23,6 +23,14 @@ impl fmt::Display for Signal {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
+    /// A saved state of a generation can't be used.
+    #[error("{path}: {message}")]
+    SavedState {
+        /// The file.
+        path: String,
+        /// What is wrong with it.
+        message: String,
+    },
     /// The input.
     #[error(transparent)]
     Source(#[from] mseq_source::Error),

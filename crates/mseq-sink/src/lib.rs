@@ -41,7 +41,9 @@ mod schema;
 mod sink;
 #[cfg(test)]
 mod testing;
+mod text;
 mod value;
+mod variants;
 
 pub use arrange::Arrange;
 pub use bedgraph::BedGraphSink;
@@ -56,3 +58,5 @@ pub use parquet::ParquetSink;
 pub use provenance::JOB_KEYS;
 pub use schema::{Body, ClassLayout, EmbedLayout, RowLayout, ScoreLayout};
 pub use sink::{Options, Report, Sink};
+pub use text::{FastaSink, WholeFile};
+pub use variants::{VariantRow, VariantSink};

@@ -18,6 +18,9 @@ pub type Result<T> = std::result::Result<T, Error>;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
+    /// A VCF file.
+    #[error(transparent)]
+    Vcf(#[from] crate::VcfError),
     /// Nothing was named.
     #[error("no input named; give a file, a directory, a glob or - for stdin")]
     NoInput,
@@ -256,6 +259,7 @@ impl Error {
     pub fn is_bad_record(&self) -> bool {
         match self {
             Error::NotNucleotide { .. } | Error::NoId { .. } => true,
+            Error::Vcf(e) => e.is_bad_record(),
             Error::Table(e) => matches!(
                 e,
                 TableError::NotNucleotide { .. } | TableError::NoSequence { .. } | TableError::NoId { .. }

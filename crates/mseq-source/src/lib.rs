@@ -52,6 +52,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 mod tokenize;
+mod vcf;
 mod walk;
 
 pub use bed::{Interval, RegionSet, read_bed};
@@ -66,3 +67,4 @@ pub use scratch::PackedScratch;
 pub use source::SequenceSource;
 pub use table::{KeptBatch, TABLE_FORMAT, TableFormat, TableOptions, TableSource, table_format};
 pub use tokenize::{DnaTokenizer, EncodeCounts, IllegalByte, complement_byte};
+pub use vcf::{Allele, VcfError, VcfReader, VcfRecord};

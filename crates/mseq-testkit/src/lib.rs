@@ -14,13 +14,13 @@ pub use random::Random;
 
 use std::io::Write;
 
-use mseq_backend::{Backend, Result};
+use mseq_backend::{Backend, Decode, Result};
 
 /// A check of one op: a backend and a seed to what was compared.
 pub type OpCheck<B> = fn(&B, u64) -> Result<Vec<Check>>;
 
 /// All checks, by the name of their op.
-pub fn all<B: Backend>() -> Vec<(&'static str, OpCheck<B>)> {
+pub fn all<B: Decode>() -> Vec<(&'static str, OpCheck<B>)> {
     vec![
         ("embed_tokens", ops::embed_tokens::<B>),
         ("norm_fwd", ops::norm_fwd::<B>),
@@ -31,6 +31,8 @@ pub fn all<B: Backend>() -> Vec<(&'static str, OpCheck<B>)> {
         ("selective_state_update", ops::selective_state_update::<B>),
         ("pool_fwd", ops::pool_fwd::<B>),
         ("nll_fwd", ops::nll_fwd::<B>),
+        ("mixer_update", ops::mixer_update::<B>),
+        ("sample_tokens", ops::sample_tokens::<B>),
         ("buffers", ops::buffers::<B>),
     ]
 }
@@ -63,7 +65,7 @@ macro_rules! backend_suite {
     ($make:expr) => {
         $crate::backend_suite!(@each $make;
             embed_tokens, norm_fwd, linear_fwd, causal_conv1d_fwd, causal_conv1d_update,
-            selective_scan_fwd, selective_state_update, pool_fwd, nll_fwd, buffers
+            selective_scan_fwd, selective_state_update, pool_fwd, nll_fwd, mixer_update, sample_tokens, buffers
         );
     };
     (@each $make:expr; $($op:ident),*) => {

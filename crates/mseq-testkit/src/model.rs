@@ -29,6 +29,16 @@ pub const VOCAB: usize = 8;
 /// Values are bf16 ones, as those of most checkpoints are: narrow arithmetic is then measured by
 /// itself, without the rounding of weights.
 pub fn random_model(shape: ModelShape, seed: u64, scan: bool) -> Vec<(&'static str, Vec<u8>)> {
+    random_model_of(shape, VOCAB, seed, scan)
+}
+
+/// The same with `vocab` rows of the embedding, at least [`VOCAB`].
+pub fn random_model_of(
+    shape: ModelShape,
+    vocab: usize,
+    seed: u64,
+    scan: bool,
+) -> Vec<(&'static str, Vec<u8>)> {
     let ModelShape { d_model, n_layer, expand, d_state, d_conv } = shape;
     let (inner, rank) = (expand * d_model, d_model.div_ceil(16));
     let (d, i, n) = (d_model as f64, inner as f64, d_state as f64);
@@ -36,7 +46,7 @@ pub fn random_model(shape: ModelShape, seed: u64, scan: bool) -> Vec<(&'static s
     let mut tensors = Tensors::default();
     let mut normal = |std: f64, len: usize| -> Vec<f64> { random.normals(std, len) };
     let exp = |v: Vec<f64>| -> Vec<f64> { v.into_iter().map(f64::exp).collect() };
-    tensors.add("embeddings.weight", &[VOCAB, d_model], normal(0.3, VOCAB * d_model));
+    tensors.add("embeddings.weight", &[vocab, d_model], normal(0.3, vocab * d_model));
     for layer in 0..n_layer {
         let mut add = |name: &str, shape: &[usize], values: Vec<f64>| {
             tensors.add(&format!("layers.{layer}.{name}"), shape, values);
@@ -74,7 +84,7 @@ pub fn random_model(shape: ModelShape, seed: u64, scan: bool) -> Vec<(&'static s
         "state_size": d_state,
         "conv_kernel": d_conv,
         "time_step_rank": rank,
-        "vocab_size": VOCAB,
+        "vocab_size": vocab,
         "hidden_act": "silu",
         "layer_norm_epsilon": 1e-5,
         "residual_in_fp32": true,

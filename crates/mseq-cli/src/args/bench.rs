@@ -13,7 +13,8 @@ const MAX_PARAMETERS: usize = 1 << 31;
 
 /// Options of `mamba-seq bench`.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  mamba-seq bench\n  mamba-seq bench --shape 768x24 --device cuda --json")]
+#[command(after_help = "Examples:\n  mamba-seq bench\n  mamba-seq bench --shape 768x24 --device cuda --json\n  \
+                  mamba-seq bench --generate --shape 768x24 --vocab 50280 --device cuda")]
 pub(crate) struct BenchArgs {
     /// Built-in name or directory
     #[arg(long, value_name = "NAME|DIR", default_value_t = mseq_data::default_dna().name.to_owned())]
@@ -55,9 +56,47 @@ pub(crate) struct BenchArgs {
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=4096))]
     pub(crate) threads: Option<u32>,
 
+    /// Measure generation: prompts read, then tokens drawn one step at a time
+    #[arg(long)]
+    pub(crate) generate: bool,
+
+    /// Tokens of a prompt
+    #[arg(long, value_name = "N", default_value_t = 2048, requires = "generate", value_parser = clap::value_parser!(u64).range(1..=16_777_216))]
+    pub(crate) prompt_tokens: u64,
+
+    /// Tokens to draw
+    #[arg(long, value_name = "N", default_value_t = 128, requires = "generate", value_parser = clap::value_parser!(u64).range(1..=65_536))]
+    pub(crate) new_tokens: u64,
+
+    /// Sequences that run at once, one size after the other
+    #[arg(long, value_name = "N,..", default_values_t = [64, 128], value_delimiter = ',', requires = "generate", value_parser = clap::value_parser!(u32).range(1..=4096))]
+    pub(crate) batch: Vec<u32>,
+
+    /// 0 is greedy
+    #[arg(long, value_name = "T", default_value_t = 0.0, requires = "generate", value_parser = temperature)]
+    pub(crate) temperature: f32,
+
+    /// Draw only from the most likely tokens that together have probability P
+    #[arg(long, value_name = "P", default_value_t = 1.0, requires = "generate", value_parser = share)]
+    pub(crate) top_p: f32,
+
+    /// Rows of the embedding and the head of a random model
+    #[arg(long, value_name = "N", default_value_t = 8, requires = "shape", value_parser = clap::value_parser!(u32).range(8..=1_000_000))]
+    pub(crate) vocab: u32,
+
     /// Print JSON, not a table
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+fn temperature(text: &str) -> Result<f32, String> {
+    let value = text.parse::<f32>().ok().filter(|v| v.is_finite() && *v >= 0.0);
+    value.ok_or_else(|| format!("'{text}' is not a number of 0 or more"))
+}
+
+fn share(text: &str) -> Result<f32, String> {
+    let value = text.parse::<f32>().ok().filter(|v| *v > 0.0 && *v <= 1.0);
+    value.ok_or_else(|| format!("'{text}' is not above 0 and up to 1"))
 }
 
 impl BenchArgs {

@@ -1,6 +1,7 @@
 //! What clap sees; each command's `resolve` turns it into a checked configuration.
 
 mod bench;
+mod generate;
 mod head;
 mod inputs;
 mod job;
@@ -12,6 +13,7 @@ mod not_built;
 mod reading;
 mod run;
 mod task;
+mod variants;
 
 use std::path::PathBuf;
 
@@ -20,6 +22,7 @@ use clap_complete::Shell;
 use mseq_core::DeviceSpec;
 
 pub(crate) use bench::BenchArgs;
+pub(crate) use generate::GenerateArgs;
 pub(crate) use head::{EvalArgs, FitArgs, HeadCommand, Labelled};
 pub(crate) use inputs::{Columns, InputPlan};
 pub(crate) use job::{JobArgs, JobPlan, OnBadRecord, Shard};
@@ -31,6 +34,7 @@ pub(crate) use not_built::{Anything, NotBuiltOptions};
 pub(crate) use reading::Reading;
 pub(crate) use run::RunArgs;
 pub(crate) use task::{ClassifyArgs, EmbedArgs, ScoreArgs, Task};
+pub(crate) use variants::{VariantStrand, VariantsArgs};
 
 /// Streams million-length DNA through chunked Mamba inference and writes embeddings to Parquet.
 #[derive(Debug, Parser)]
@@ -65,6 +69,10 @@ pub(crate) enum Command {
     /// Fit and evaluate heads on embeddings
     #[command(subcommand)]
     Head(HeadCommand),
+    /// Effects of SNVs and indels: log-likelihood ratio and embedding distance, as Parquet or annotated VCF
+    Variants(Box<VariantsArgs>),
+    /// Samples continuations of DNA in recurrent step mode, as FASTA
+    Generate(Box<GenerateArgs>),
     /// Joins the files of a sharded run into one, checking that none is missing or doubled
     Merge(MergeArgs),
     /// Built-in models and model directories
@@ -98,12 +106,6 @@ pub(crate) enum Command {
     /// Not built yet: denoised audio
     #[command(hide = true)]
     Enhance(Anything),
-    /// Not built yet: effect of variants
-    #[command(hide = true)]
-    Variants(Anything),
-    /// Not built yet: sample continuations
-    #[command(hide = true)]
-    Generate(Anything),
     /// Not built yet: a page with plots
     #[command(hide = true)]
     Report(Anything),

@@ -4,6 +4,7 @@ mod bench;
 mod budget;
 mod doctor;
 mod embed;
+mod generate;
 mod head;
 mod merge;
 mod model_verify;
@@ -11,6 +12,7 @@ mod models;
 mod pipeline;
 mod plan;
 mod select;
+mod variants;
 mod verify;
 
 use std::ffi::OsString;
@@ -29,6 +31,8 @@ pub(crate) fn run(cli: Cli, line: &[OsString]) -> Result<(), Failure> {
         Command::Classify(args) => embed::run(&args.job, args.resolve()?, cli.quiet, cli.verbose, line),
         Command::Head(command) => head::run(&command, cli.quiet, line),
         Command::Score(args) => embed::run(&args.job, args.resolve()?, cli.quiet, cli.verbose, line),
+        Command::Variants(args) => variants::run(&args, cli.quiet, line),
+        Command::Generate(args) => generate::run(&args, cli.quiet),
         Command::Merge(args) => merge::run(&args, cli.quiet, line),
         Command::Run(args) => pipeline::run(&args, cli.quiet),
         Command::Models(command) => models::run(command),
@@ -47,8 +51,6 @@ pub(crate) fn run(cli: Cli, line: &[OsString]) -> Result<(), Failure> {
             say::out(&String::from_utf8_lossy(&page))
         }
         Command::Enhance(_) => Err(Failure::not_built("`enhance`")),
-        Command::Variants(_) => Err(Failure::not_built("`variants`")),
-        Command::Generate(_) => Err(Failure::not_built("`generate`")),
         Command::Report(_) => Err(Failure::not_built("`report`")),
     }
 }

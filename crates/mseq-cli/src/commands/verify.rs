@@ -4,13 +4,13 @@
 use std::fmt::Write;
 use std::path::PathBuf;
 
-use mseq_backend::{Backend, LaneSpan};
+use mseq_backend::{Backend, Decode, LaneSpan};
 use mseq_core::{DType, DeviceSpec};
 use mseq_cpu::CpuBackend;
 use mseq_cuda::{CudaBackend, CudaConfig};
 use mseq_model::arch::Mamba;
 use mseq_model::{Checkpoint, ModelFiles};
-use mseq_testkit::model::{ModelShape, VOCAB, random_model};
+use mseq_testkit::model::{ModelShape, VOCAB, random_model_of};
 use mseq_testkit::{Check, Random};
 
 use crate::{Failure, say};
@@ -73,7 +73,7 @@ impl Report {
         self.failed.push(format!("{device} {dtype} {what}: {why}"));
     }
 
-    fn ops<B: Backend>(&mut self, device: &str, backend: &B) {
+    fn ops<B: Decode>(&mut self, device: &str, backend: &B) {
         for (name, op) in mseq_testkit::all::<B>() {
             let mut checks = Vec::new();
             for seed in 1..=SEEDS {
@@ -179,9 +179,9 @@ impl Model {
 
     fn random(cpu: &CpuBackend, shape: ModelShape, tokens: usize) -> Result<Self, Failure> {
         let ModelShape { d_model, n_layer, .. } = shape;
-        let mut model = Self::new(cpu, String::new(), checkpoint(shape, true)?, tokens)?;
+        let mut model = Self::new(cpu, String::new(), checkpoint(shape, VOCAB, true)?, tokens)?;
         let whole = std::slice::from_ref(&(0..tokens)).to_vec();
-        let (without, _) = forward(cpu, &checkpoint(shape, false)?, &model.ids, &whole)?;
+        let (without, _) = forward(cpu, &checkpoint(shape, VOCAB, false)?, &model.ids, &whole)?;
         let share = Check::new("", &without, &wide(&model.hidden), SHARE).error;
         if share < SHARE {
             return Err(Failure::Run(format!(
@@ -230,9 +230,9 @@ fn wide(values: &[f32]) -> Vec<f64> {
 }
 
 /// A random model, in memory.
-pub(super) fn checkpoint(shape: ModelShape, scan: bool) -> Result<Checkpoint, Failure> {
+pub(super) fn checkpoint(shape: ModelShape, vocab: usize, scan: bool) -> Result<Checkpoint, Failure> {
     // A built-in model lives as long as the program; these few, and the program ends after them.
-    let files = random_model(shape, 7, scan).into_iter();
+    let files = random_model_of(shape, vocab, 7, scan).into_iter();
     let files: Vec<(&'static str, &'static [u8])> =
         files.map(|(name, bytes)| (name, &*Box::leak(bytes.into_boxed_slice()))).collect();
     let files = ModelFiles::Builtin { name: "random", files: Box::leak(files.into_boxed_slice()) };

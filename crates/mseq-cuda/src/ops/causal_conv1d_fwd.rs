@@ -57,7 +57,7 @@ pub(crate) fn causal_conv1d_fwd(backend: &CudaBackend, op: CausalConv1dFwd<'_, C
 }
 
 /// Fails when the kernels have not as many taps.
-pub(super) fn check_taps(op: &'static str, d_conv: usize) -> Result<()> {
+pub(crate) fn check_taps(op: &'static str, d_conv: usize) -> Result<()> {
     if d_conv <= launch::MAX_CONV {
         return Ok(());
     }

@@ -10,7 +10,7 @@ mod pool_fwd;
 mod selective_scan_fwd;
 mod selective_state_update;
 
-pub(crate) use causal_conv1d_fwd::causal_conv1d_fwd;
+pub(crate) use causal_conv1d_fwd::{causal_conv1d_fwd, check_taps};
 pub(crate) use causal_conv1d_update::causal_conv1d_update;
 pub(crate) use embed_tokens::embed_tokens;
 pub(crate) use linear_fwd::linear_fwd;

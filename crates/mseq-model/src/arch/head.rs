@@ -13,8 +13,8 @@ pub struct LmHead<B: Backend> {
 /// The last hidden state of each of several sequences: what the first token of the next chunk is
 /// predicted from. (slots, d_model), f32.
 pub struct HeadState<B: Backend> {
-    last: B::Buffer,
-    slots: usize,
+    pub(super) last: B::Buffer,
+    pub(super) slots: usize,
 }
 
 impl<B: Backend> LmHead<B> {
@@ -31,6 +31,11 @@ impl<B: Backend> LmHead<B> {
     /// (vocab, d_model), as [`Backend::linear_fwd`] takes it: for logits of a few rows.
     pub fn weight(&self) -> &B::Linear {
         &self.weight
+    }
+
+    /// Width of a row.
+    pub fn d_model(&self) -> usize {
+        self.d_model
     }
 
     /// Tokens that it predicts.

@@ -9,7 +9,7 @@ use crate::config::MambaShape;
 use crate::{Checkpoint, Result};
 
 /// A norm on a device.
-struct NormOn<B: Backend> {
+pub(super) struct NormOn<B: Backend> {
     weight: B::Buffer,
     bias: Option<B::Buffer>,
 }
@@ -20,7 +20,7 @@ impl<B: Backend> NormOn<B> {
         Ok(Self { weight: backend.upload(&host.weight)?, bias })
     }
 
-    fn get(&self) -> Norm<'_, B> {
+    pub(super) fn get(&self) -> Norm<'_, B> {
         match &self.bias {
             None => Norm::Rms { weight: &self.weight },
             Some(bias) => Norm::Layer { weight: &self.weight, bias },
@@ -28,20 +28,20 @@ impl<B: Backend> NormOn<B> {
     }
 }
 
-struct Block<B: Backend> {
-    norm: NormOn<B>,
-    in_proj: B::Linear,
-    in_proj_bias: Option<B::Buffer>,
-    conv1d: B::Buffer,
-    conv1d_bias: Option<B::Buffer>,
-    x_proj: B::Linear,
-    dt_proj: B::Linear,
-    dt_proj_bias: B::Buffer,
+pub(super) struct Block<B: Backend> {
+    pub(super) norm: NormOn<B>,
+    pub(super) in_proj: B::Linear,
+    pub(super) in_proj_bias: Option<B::Buffer>,
+    pub(super) conv1d: B::Buffer,
+    pub(super) conv1d_bias: Option<B::Buffer>,
+    pub(super) x_proj: B::Linear,
+    pub(super) dt_proj: B::Linear,
+    pub(super) dt_proj_bias: B::Buffer,
     /// (d_inner, d_state): -exp(A_log) * log2(e).
-    a2: B::Buffer,
-    d: B::Buffer,
-    out_proj: B::Linear,
-    out_proj_bias: Option<B::Buffer>,
+    pub(super) a2: B::Buffer,
+    pub(super) d: B::Buffer,
+    pub(super) out_proj: B::Linear,
+    pub(super) out_proj_bias: Option<B::Buffer>,
 }
 
 /// A Mamba-1 model on a device (Gu and Dao 2023, figure 3; block and backbone of `mamba_ssm`).
@@ -50,18 +50,18 @@ struct Block<B: Backend> {
 /// `norm_f(residual)`. The residual stream is f32.
 pub struct Mamba<B: Backend> {
     shape: MambaShape,
-    eps: f32,
-    embedding: B::Buffer,
-    blocks: Vec<Block<B>>,
-    norm_f: NormOn<B>,
+    pub(super) eps: f32,
+    pub(super) embedding: B::Buffer,
+    pub(super) blocks: Vec<Block<B>>,
+    pub(super) norm_f: NormOn<B>,
 }
 
 /// The recurrent state of `slots` sequences: per block, `conv_state` (slots, d_inner, d_conv - 1)
 /// and `ssm_state` (slots, d_inner, d_state), f32.
 pub struct MambaState<B: Backend> {
-    slots: usize,
-    conv: Vec<B::Buffer>,
-    ssm: Vec<B::Buffer>,
+    pub(super) slots: usize,
+    pub(super) conv: Vec<B::Buffer>,
+    pub(super) ssm: Vec<B::Buffer>,
 }
 
 /// Activations of one step; grows to the longest step seen and is used again.

@@ -2,11 +2,13 @@
 
 mod head;
 mod mamba;
+mod step;
 
 use std::fmt;
 
 pub use head::{HeadState, LmHead};
 pub use mamba::{Mamba, MambaState, Workspace};
+pub use step::StepWorkspace;
 
 /// How a model walks over a sequence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

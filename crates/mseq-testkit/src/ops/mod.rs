@@ -2,6 +2,7 @@
 
 mod buffers;
 mod causal_conv1d;
+mod decode;
 mod embed_tokens;
 mod linear_fwd;
 mod nll_fwd;
@@ -11,6 +12,7 @@ mod selective_scan;
 
 pub use buffers::buffers;
 pub use causal_conv1d::{causal_conv1d_fwd, causal_conv1d_update};
+pub use decode::{mixer_update, sample_tokens};
 pub use embed_tokens::embed_tokens;
 pub use linear_fwd::linear_fwd;
 pub use nll_fwd::nll_fwd;

@@ -1,6 +1,7 @@
 //! `mamba-seq bench`: tokens a second of this machine on a model, where the time goes, and how near that
 //! comes to what the machine can do.
 
+mod generate;
 mod machine;
 mod report;
 mod timed;
@@ -49,6 +50,9 @@ fn op(e: mseq_backend::Error) -> Failure {
 }
 
 pub(super) fn run(args: &BenchArgs, quiet: bool) -> Result<(), Failure> {
+    if args.generate {
+        return generate::run(args, quiet);
+    }
     let place = choose(&args.device, args.dtype())?;
     let (model, checkpoint) = model(args)?;
     let mut config = config();
@@ -131,7 +135,7 @@ fn model(args: &BenchArgs) -> Result<(String, Checkpoint), Failure> {
     };
     let sizes =
         ModelShape { d_model: shape.d_model, n_layer: shape.n_layer, expand: 2, d_state: 16, d_conv: 4 };
-    Ok((format!("random {shape}"), verify::checkpoint(sizes, true)?))
+    Ok((format!("random {shape}"), verify::checkpoint(sizes, args.vocab as usize, true)?))
 }
 
 /// Mean rows of windows, as `embed` makes them.

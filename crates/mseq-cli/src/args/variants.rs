@@ -1,0 +1,75 @@
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+use mseq_core::{DType, DeviceSpec};
+
+use super::OnBadRecord;
+use super::job::DTypeArg;
+
+/// Options of `mamba-seq variants`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  mamba-seq variants calls.vcf.gz --reference genome.fa\n  \
+                  mamba-seq variants calls.vcf --reference genome.fa --strand both -o effects.vcf")]
+pub(crate) struct VariantsArgs {
+    /// Variants: VCF, plain, gzip or BGZF, records of a contig together
+    #[arg(value_name = "VCF")]
+    pub(crate) vcf: PathBuf,
+
+    /// FASTA that the variants were called on, plain, gzip or BGZF; read by its index where it has one
+    #[arg(long, value_name = "FA")]
+    pub(crate) reference: PathBuf,
+
+    /// Bases behind the allele, in reading direction, that are scored with it
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u64).range(0..=1_000_000_000))]
+    pub(crate) window: u64,
+
+    /// Strand that is read
+    #[arg(long, value_enum, default_value_t = VariantStrand::Forward)]
+    pub(crate) strand: VariantStrand,
+
+    /// A record that can't be scored: fail, or skip and count it
+    #[arg(long, value_enum, default_value_t = OnBadRecord::Fail)]
+    pub(crate) on_bad_record: OnBadRecord,
+
+    /// .parquet, or .vcf for an annotated copy [default: current folder, the VCF's stem plus .variants.parquet]
+    #[arg(short, long, value_name = "PATH")]
+    pub(crate) output: Option<PathBuf>,
+
+    /// Built-in name or directory
+    #[arg(long, value_name = "NAME|DIR", default_value_t = mseq_data::default_dna().name.to_owned())]
+    pub(crate) model: String,
+
+    /// auto, cpu, cuda or cuda:I
+    #[arg(long, default_value = "auto")]
+    pub(crate) device: DeviceSpec,
+
+    /// Arithmetic [default: f32 on the CPU, which has no other; bf16 on CUDA cards that have it]
+    #[arg(long, value_enum)]
+    dtype: Option<DTypeArg>,
+
+    /// Threads [default: all cores]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=4096))]
+    pub(crate) threads: Option<u32>,
+
+    /// Tokens an engine step [default: by the model's size]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=16_777_216))]
+    pub(crate) chunk: Option<u64>,
+}
+
+/// Strands that are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum VariantStrand {
+    /// As the reference has it
+    Forward,
+    /// Its reverse complement: the context is what lies right of the variant
+    Reverse,
+    /// A row for each
+    Both,
+}
+
+impl VariantsArgs {
+    /// The arithmetic that was asked for.
+    pub(crate) fn dtype(&self) -> Option<DType> {
+        self.dtype.map(DTypeArg::dtype)
+    }
+}

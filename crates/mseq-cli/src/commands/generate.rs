@@ -1,0 +1,220 @@
+//! `mamba-seq generate`: continuations of prompts, as FASTA.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use mseq_core::Item;
+use mseq_engine::{Generate, GenerateConfig, Sampling, choose, open_generator};
+use mseq_model::Checkpoint;
+use mseq_pipeline::{SavedGeneration, load_generation, save_generation};
+use mseq_sink::{FastaSink, check_output};
+use mseq_source::{DnaTokenizer, InputSet, SequenceSource};
+
+use super::model_files;
+use crate::args::GenerateArgs;
+use crate::{Failure, say};
+
+/// Bases of a block of the source.
+const BLOCK: usize = 64 << 10;
+
+/// Draws of a lane before the host looks at them.
+const STEPS: usize = 256;
+
+/// Prompts by name.
+struct Prompts {
+    names: Vec<String>,
+    ids: Vec<Vec<u32>>,
+    unknown: u64,
+}
+
+pub(super) fn run(args: &GenerateArgs, quiet: bool) -> Result<(), Failure> {
+    let checkpoint = Checkpoint::open(model_files(&args.model)?)?;
+    let letters = Letters::new(&checkpoint);
+    let tokenizer = DnaTokenizer::new(&checkpoint.tokens.letters, checkpoint.tokens.unknown);
+    let stdout = args.output == Path::new("-");
+    for path in (!stdout).then_some(&args.output).into_iter().chain(&args.save_state) {
+        check_output(path)?;
+    }
+    let sha256 = checkpoint.files().sha256()?;
+    let saved = match &args.from_state {
+        None => None,
+        Some(path) => Some(load_generation(path, &checkpoint.shape, &sha256)?),
+    };
+    let seed = args.seed.or(saved.as_ref().map(|(_, with)| with.seed)).unwrap_or(0);
+    let sampling = sampling(args, seed)?;
+    let prompts = match &saved {
+        Some((_, with)) => Prompts { names: with.names.clone(), ids: Vec::new(), unknown: 0 },
+        None => prompts(args, &tokenizer)?,
+    };
+    if saved.is_some() && args.samples > 1 {
+        return Err(Failure::Usage(
+            "--samples has no meaning with --from-state, which names its sequences".into(),
+        ));
+    }
+    // A sequence is a prompt and a number; its place in this list is its lane for random numbers.
+    let samples = args.samples as usize;
+    let total = prompts.names.len() * samples;
+    if u32::try_from(total).is_err() {
+        return Err(Failure::Usage("more than 2^32 sequences; use fewer --samples".into()));
+    }
+    let lanes = if saved.is_some() { total } else { total.min(args.batch as usize) };
+    if args.save_state.is_some() && lanes < total {
+        return Err(Failure::Usage(format!(
+            "--save-state needs all {total} sequences at once; use --batch {total}"
+        )));
+    }
+    if prompts.unknown > 0 && !quiet {
+        say::note(&format!(
+            "{} of the prompts became the unknown token",
+            say::count(prompts.unknown, "base")
+        ));
+    }
+    let place = choose(&args.device, args.dtype())?;
+    if let (Some(why), false) = (&place.note, quiet) {
+        say::note(&format!("running on the cpu: {why}"));
+    }
+    let chunk = args.chunk.map_or_else(|| place.default_chunk(&checkpoint.shape), |n| n as usize);
+    let threads = args.threads.map_or(0, |n| n as usize);
+    let steps = STEPS.min(args.tokens as usize);
+    let config = GenerateConfig { lanes, sampling, allowed: Some(letters.ids()), chunk, block: steps };
+    let mut generator = open_generator(&place, threads, &checkpoint, config.clone())?;
+    let mut sink = if stdout {
+        FastaSink::stream(Box::new(std::io::stdout()))
+    } else {
+        FastaSink::create(&args.output)?
+    };
+    let mut first = 0;
+    while first < total {
+        let here = lanes.min(total - first);
+        if here < generator.lanes() {
+            generator = open_generator(
+                &place,
+                threads,
+                &checkpoint,
+                GenerateConfig { lanes: here, ..config.clone() },
+            )?;
+        }
+        let of = |lane: usize| ((first + lane) / samples, (first + lane) % samples);
+        match &saved {
+            Some((state, _)) => generator.restore(state)?,
+            None => {
+                let from = of(0).0;
+                let mine = &prompts.ids[from..=of(here - 1).0];
+                let of_lane: Vec<usize> = (0..here).map(|lane| of(lane).0 - from).collect();
+                generator.prompt(mine, &of_lane, first as u32)?;
+            }
+        }
+        let name = |lane: usize| match of(lane) {
+            (prompt, sample) if samples > 1 => format!("{}_{}", prompts.names[prompt], sample + 1),
+            (prompt, _) => prompts.names[prompt].clone(),
+        };
+        let position = saved.as_ref().map_or(0, |(state, _)| state.position);
+        let head = |lane| format!("{} tokens={} from={position} seed={seed}", name(lane), args.tokens);
+        sink.begin((0..here).map(head).collect(), args.tokens, &std::env::temp_dir())?;
+        draw(generator.as_mut(), args.tokens, &letters, &mut sink)?;
+        sink.end()?;
+        if let Some(path) = &args.save_state {
+            let with =
+                SavedGeneration { model_sha256: sha256.clone(), names: (0..here).map(name).collect(), seed };
+            save_generation(path, &checkpoint.shape, &generator.save()?, &with)?;
+        }
+        first += here;
+    }
+    let written = sink.finish()?;
+    if !quiet && !stdout {
+        let what = say::count(total as u64, "sequence");
+        say::line(&format!("{}: {what}, {}", args.output.display(), say::count(written, "token")));
+    }
+    Ok(())
+}
+
+/// Draws tokens block by block and writes their letters.
+fn draw(
+    generator: &mut dyn Generate,
+    mut left: u64,
+    letters: &Letters,
+    sink: &mut FastaSink,
+) -> Result<(), Failure> {
+    while left > 0 {
+        let drawn = generator.next(usize::try_from(left).unwrap_or(usize::MAX))?;
+        left -= (drawn.len() / generator.lanes()) as u64;
+        sink.push(&drawn.iter().map(|&id| letters.of(id)).collect::<Vec<u8>>())?;
+    }
+    Ok(())
+}
+
+fn sampling(args: &GenerateArgs, seed: u64) -> Result<Sampling, Failure> {
+    if !args.temperature.is_finite() || args.temperature < 0.0 {
+        return Err(Failure::Usage(format!("--temperature {} is not 0 or more", args.temperature)));
+    }
+    if !(args.top_p > 0.0 && args.top_p <= 1.0) {
+        return Err(Failure::Usage(format!("--top-p {} is not above 0 and up to 1", args.top_p)));
+    }
+    let (temperature, top_k, top_p) = (args.temperature, args.top_k.unwrap_or(0), args.top_p);
+    Ok(Sampling { temperature, top_k, top_p, seed })
+}
+
+/// What the command line names, as tokens.
+fn prompts(args: &GenerateArgs, tokenizer: &DnaTokenizer) -> Result<Prompts, Failure> {
+    if let Some(text) = &args.prompt_text {
+        let mut ids = Vec::new();
+        let counts = tokenizer.encode(text.as_bytes(), &mut ids).map_err(|bad| {
+            let shown = char::from(bad.byte);
+            Failure::Usage(format!(
+                "--prompt-text: base {}: byte {:#04x} '{shown}' is not a nucleotide code; remove it",
+                bad.at + 1,
+                bad.byte
+            ))
+        })?;
+        if ids.is_empty() {
+            return Err(Failure::Usage("--prompt-text is empty; give at least one base".into()));
+        }
+        return Ok(Prompts { names: vec!["prompt".into()], ids: vec![ids], unknown: counts.unknown });
+    }
+    let file = args.prompt.clone().unwrap_or_default();
+    let mut source = SequenceSource::open(InputSet::resolve(&[file], false)?, tokenizer.clone(), BLOCK)?;
+    let mut prompts = Prompts { names: Vec::new(), ids: Vec::new(), unknown: 0 };
+    while let Some(item) = source.next().map_err(|e| Failure::Run(e.to_string()))? {
+        match item {
+            Item::Begin(head) => {
+                prompts.names.push(head.id.to_string());
+                prompts.ids.push(Vec::new());
+            }
+            Item::Tokens(block) => prompts.ids.last_mut().map(|ids| ids.extend(block)).unwrap_or(()),
+            Item::End(tail) => {
+                prompts.unknown += tail.unknown;
+                if prompts.ids.last().is_some_and(Vec::is_empty) {
+                    let name = prompts.names.last().map_or("", |n| n);
+                    return Err(Failure::Run(format!(
+                        "{}: record '{name}' is empty, and a prompt needs at least one base; remove it",
+                        args.prompt.as_deref().unwrap_or_default()
+                    )));
+                }
+            }
+        }
+    }
+    Ok(prompts)
+}
+
+/// Token ids as letters: the tokens that can be drawn.
+struct Letters(BTreeMap<u32, u8>);
+
+impl Letters {
+    fn new(checkpoint: &Checkpoint) -> Self {
+        let mut letters = BTreeMap::new();
+        for (&letter, &id) in &checkpoint.tokens.letters {
+            if letter.is_ascii() {
+                letters.entry(id).or_insert(letter as u8);
+            }
+        }
+        Self(letters)
+    }
+
+    fn ids(&self) -> Vec<u32> {
+        self.0.keys().copied().collect()
+    }
+
+    fn of(&self, id: u32) -> u8 {
+        self.0.get(&id).copied().unwrap_or(b'N')
+    }
+}
