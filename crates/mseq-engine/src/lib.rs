@@ -9,6 +9,7 @@
 //! part is a lane, without padding. So at most one record crosses from a step into the next, rows
 //! leave in input order, and memory depends neither on the length nor on the number of records.
 
+mod cells;
 mod context;
 mod engine;
 mod error;
@@ -16,6 +17,8 @@ mod open;
 mod packer;
 mod position;
 mod runner;
+#[cfg(test)]
+mod sound_tests;
 mod threaded;
 mod windows;
 
@@ -23,7 +26,7 @@ pub use context::Context;
 pub use engine::{Engine, RecordSummary, Step};
 pub use error::{Error, Result};
 pub use open::{Opened, Place, choose, choose_all, default_chunk, open};
-pub use packer::{BatchOutput, ChunkBatch, EngineConfig, Packer};
+pub use packer::{AudioConfig, BatchOutput, ChunkBatch, EngineConfig, Packer};
 pub use position::Position;
 pub use runner::{ModelRunner, Runner, Snapshot};
 

@@ -459,6 +459,7 @@ mod tests {
                 regions: None,
                 parts: None,
                 grid: 1,
+                audio: None,
             },
             output: Output::Parquet(output.to_owned()),
             layout: mseq_sink::EmbedLayout {

@@ -76,6 +76,7 @@ fn block(rows: std::ops::Range<u64>, level: &mut [f32; DIM], noise: &mut Noise) 
             end: (i + 1) * 1000,
             strand: Strand::Forward,
             region: None,
+            rate: None,
         });
         for (channel, x) in level.iter_mut().enumerate() {
             *x = 0.9 * *x + 0.44 * noise.normal();

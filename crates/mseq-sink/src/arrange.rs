@@ -349,6 +349,7 @@ mod tests {
             end,
             strand,
             region: Some(format!("i{region}").into()),
+            rate: None,
         }
     }
 

@@ -15,7 +15,7 @@
 //! let mut sink = Box::new(ParquetSink::create(&path, layout, &metadata, Options::default())?);
 //! let key = RowKey {
 //!     source: "genome.fa".into(), record: "chr1".into(), record_index: 0,
-//!     start: 0, end: 1000, strand: Strand::Forward, region: None,
+//!     start: 0, end: 1000, strand: Strand::Forward, region: None, rate: None,
 //! };
 //! sink.write(&RowBlock { keys: vec![key], dim: 2, values: vec![0.5, -1.0] })?;
 //! assert!(!path.exists()); // a file of the final name is always complete

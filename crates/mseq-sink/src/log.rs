@@ -365,6 +365,7 @@ pub(crate) fn rows_of(batch: &RecordBatch, dim: usize) -> RowBlock {
                 _ => Strand::Both,
             },
             region: region.is_some().then(|| shared[2].clone()),
+            rate: None,
         });
         let values = match embedding.as_fixed_size_list_opt() {
             Some(lists) => lists.value(i),

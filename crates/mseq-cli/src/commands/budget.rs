@@ -115,6 +115,7 @@ mod tests {
             regions: None,
             parts: None,
             grid: 1,
+            audio: None,
         };
         let cpu = Place { cuda: None, dtype: DType::F32, note: None };
         for limit in [12u64 << 20, 20 << 20, 64 << 20, 128 << 20, 1 << 40] {
@@ -158,6 +159,7 @@ mod tests {
                 regions: Some(std::sync::Arc::new(regions)),
                 parts: None,
                 grid: 1,
+                audio: None,
             };
             let cpu = Place { cuda: None, dtype: DType::F32, note: None };
             Budget::new(None, None, &shape, &config, &cpu).unwrap().chunk

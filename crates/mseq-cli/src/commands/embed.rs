@@ -192,6 +192,7 @@ fn engine_config(
         // The selection decides.
         parts: None,
         grid: 1,
+        audio: None,
     })
 }
 

@@ -98,6 +98,7 @@ fn verify(name: &str, tokens: usize) -> Result<(), Failure> {
         regions: None,
         parts: None,
         grid: 1,
+        audio: None,
     };
     let mut opened = open(&choose(&DeviceSpec::Cpu, None)?, 0, &checkpoint, &config)?;
     let letters: Vec<u32> = checkpoint.tokens.letters.values().copied().collect();
@@ -119,6 +120,8 @@ fn verify(name: &str, tokens: usize) -> Result<(), Failure> {
             let output = BatchOutput::Rows(rows);
             out.extend(opened.runner.run(&ChunkBatch {
                 ids,
+                samples: Vec::new(),
+                lane_samples: Vec::new(),
                 lanes,
                 output,
                 keys: Vec::new(),

@@ -111,6 +111,7 @@ impl Kind for Models {
             regions: None,
             parts: None,
             grid: 1,
+            audio: None,
         };
         let place = choose(&DeviceSpec::Cpu, None);
         let mut opened = match place.and_then(|place| open(&place, 1, &checkpoint, &config)) {
@@ -121,7 +122,7 @@ impl Kind for Models {
         let ids = (0..9).map(|i| letters[(case.choice as usize / 16 + i) % letters.len()]).collect();
         let lanes = vec![LaneSpan { rows: 0..9, fresh: true, slot: None }];
         let output = BatchOutput::Rows(std::iter::once(0..9).collect());
-        match opened.runner.run(&ChunkBatch { ids, lanes, output, keys: Vec::new(), done: Vec::new() }) {
+        match opened.runner.run(&ChunkBatch { ids, samples: Vec::new(), lane_samples: Vec::new(), lanes, output, keys: Vec::new(), done: Vec::new() }) {
             Ok(values) if values.len() == 9 * checkpoint.shape.d_model => Outcome::Read,
             Ok(values) => Outcome::Wrong(format!("{} values of 9 tokens", values.len())),
             Err(e) => Outcome::refused(&e),

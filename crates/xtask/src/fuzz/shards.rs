@@ -61,6 +61,7 @@ fn write(path: &Path, shard: usize, layout: EmbedLayout) -> mseq_sink::Result<()
                 end: 10 * start + 10,
                 strand: Strand::Forward,
                 region: None,
+                rate: None,
             });
             rows.values.extend((0..layout.dim).map(|i| (record + i as u64) as f32 / 8.0));
         }

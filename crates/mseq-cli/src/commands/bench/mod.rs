@@ -147,6 +147,7 @@ fn config() -> EngineConfig {
         regions: None,
         parts: None,
         grid: 1,
+        audio: None,
     }
 }
 
@@ -249,6 +250,7 @@ impl Load {
                 index,
                 format: SequenceFormat::Fasta,
                 reversed: None,
+                signal: None,
             };
             let tail = RecordTail { bases: self.ids.len() as u64, ..RecordTail::default() };
             let tokens = self.ids.chunks(BLOCK).map(|ids| Item::Tokens(ids.to_vec()));
