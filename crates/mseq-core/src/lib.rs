@@ -11,6 +11,7 @@
 mod decode;
 mod device;
 mod dtype;
+mod front;
 mod item;
 mod region;
 mod row;
@@ -20,6 +21,7 @@ mod window;
 pub use decode::{DecoderPanic, decode, is_decoding};
 pub use device::{DeviceSpec, ParseDeviceError};
 pub use dtype::{DType, EmbeddingDType, ListType, WeightDType};
+pub use front::Front;
 pub use item::{Item, RecordHead, RecordTail, SequenceFormat};
 pub use region::{Region, Regions};
 pub use row::{RowBlock, RowKey, Strand};

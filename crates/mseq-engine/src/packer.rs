@@ -77,10 +77,14 @@ pub enum BatchOutput {
 }
 
 /// One step: tokens of one or more records, and what is to come back.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct ChunkBatch {
-    /// Token ids of all lanes, one after the other.
+    /// Token ids of all lanes, one after the other; empty for a model that reads samples.
     pub ids: Vec<u32>,
+    /// Samples of all lanes, for a model that reads them.
+    pub samples: Vec<f32>,
+    /// The samples of each lane: all that its rows are computed from.
+    pub lane_samples: Vec<Range<usize>>,
     /// Which rows belong to which sequence. At most one lane continues and one is kept.
     pub lanes: Vec<LaneSpan>,
     /// What comes back.
@@ -89,6 +93,13 @@ pub struct ChunkBatch {
     pub keys: Vec<RowKey>,
     /// Records that end in this step.
     pub done: Vec<RecordSummary>,
+}
+
+impl ChunkBatch {
+    /// Rows of all lanes.
+    pub fn rows(&self) -> usize {
+        self.lanes.last().map_or(0, |lane| lane.rows.end)
+    }
 }
 
 /// A record on its way through the packer.
@@ -473,6 +484,14 @@ impl Step {
             Pool::None => BatchOutput::Rows(self.ranges),
             _ => BatchOutput::Pool(self.segments),
         };
-        Some(ChunkBatch { ids: self.ids, lanes: self.lanes, output, keys: self.keys, done: self.done })
+        Some(ChunkBatch {
+            ids: self.ids,
+            samples: Vec::new(),
+            lane_samples: Vec::new(),
+            lanes: self.lanes,
+            output,
+            keys: self.keys,
+            done: self.done,
+        })
     }
 }

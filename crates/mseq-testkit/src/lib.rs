@@ -4,6 +4,7 @@
 //! user's device. Inputs are first rounded to the backend's type, so that the loops see what the
 //! device sees; outputs are NaN before each op, so that a value that was never written shows.
 
+pub mod audio;
 mod check;
 pub mod model;
 pub mod ops;

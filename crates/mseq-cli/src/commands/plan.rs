@@ -174,8 +174,15 @@ fn measure(
     // Any fixed walk over the letters will do: time does not depend on them.
     let ids = (0..rows).map(|i| letters[(i * i + i / 3) % letters.len()]).collect();
     let lanes = vec![mseq_engine::LaneSpan { rows: 0..rows, fresh: true, slot: None }];
-    let batch =
-        ChunkBatch { ids, lanes, output: BatchOutput::Rows(Vec::new()), keys: Vec::new(), done: Vec::new() };
+    let batch = ChunkBatch {
+        ids,
+        samples: Vec::new(),
+        lane_samples: Vec::new(),
+        lanes,
+        output: BatchOutput::Rows(Vec::new()),
+        keys: Vec::new(),
+        done: Vec::new(),
+    };
     opened.runner.run(&batch)?;
     let (start, mut steps) = (Instant::now(), 0u32);
     while steps == 0 || start.elapsed().as_secs_f64() < 0.5 {
