@@ -13,9 +13,9 @@ impl Front {
     ///
     /// ```
     /// let front = mseq_core::Front { hop: 256, reach: 766 };
-    /// assert_eq!([0, 1, 766, 767, 16_000].map(|n| front.tokens(n)), [0, 1, 1, 2, 61]);
+    /// assert_eq!([0, 1, 766, 767, 16_000].map(|n| front.frames(n)), [0, 1, 1, 2, 61]);
     /// ```
-    pub fn tokens(&self, samples: u64) -> u64 {
+    pub fn frames(&self, samples: u64) -> u64 {
         match samples {
             0 => 0,
             n => 1 + n.saturating_sub(self.reach as u64).div_ceil(self.hop as u64),

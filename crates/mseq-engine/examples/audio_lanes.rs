@@ -70,7 +70,7 @@ fn batch(
 
 fn rows(x: &[f32], checkpoint: &Checkpoint, place: &Place) -> Result<Vec<f32>> {
     let front = checkpoint.front().ok_or("the model reads token ids")?;
-    let frames = front.tokens(x.len() as u64) as usize;
+    let frames = front.frames(x.len() as u64) as usize;
     let mut opened = open(place, 0, checkpoint, &config(Pool::None, frames))?;
     let whole = std::iter::once(0..frames).collect();
     Ok(opened.runner.run(&batch(x, 1, frames, checkpoint, BatchOutput::Rows(whole))?)?)
@@ -94,7 +94,7 @@ fn main() -> Result<()> {
     let copies: usize = copies.parse()?;
     let front = checkpoint.front().ok_or("the model reads token ids")?;
     let rate = checkpoint.audio.map_or(1, |audio| audio.sample_rate) as usize;
-    let frames = front.tokens(x.len() as u64) as usize;
+    let frames = front.frames(x.len() as u64) as usize;
     // Lanes that a step of the default length has room for.
     let side = (place.default_chunk(&checkpoint.shape) / frames).clamp(1, copies);
     let segments: Vec<PoolSegment> = (0..side)

@@ -110,7 +110,7 @@ impl<B: Backend> Enhancer for ModelEnhancer<B> {
     }
 
     fn finish(&mut self) -> Result<Vec<f32>> {
-        let frames = self.front.tokens(self.total);
+        let frames = self.front.frames(self.total);
         let mut ready = Vec::new();
         while self.at < frames {
             let step = usize::try_from(frames - self.at).unwrap_or(usize::MAX).min(self.chunk);

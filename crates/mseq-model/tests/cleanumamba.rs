@@ -79,7 +79,7 @@ impl Model {
         neighbour: Option<&[f32]>,
     ) -> Vec<f32> {
         let Front { hop, reach } = self.front;
-        let frames = self.front.tokens(samples.len() as u64) as usize;
+        let frames = self.front.frames(samples.len() as u64) as usize;
         let width = self.checkpoint.shape.d_model;
         let mut state = self.model.state(&self.backend, 1).unwrap();
         let mut workspace = self.model.workspace(&self.backend, 0).unwrap();
@@ -99,7 +99,7 @@ impl Model {
                 row - rows
             };
             if let Some(other) = neighbour {
-                lane(other, self.front.tokens(other.len() as u64) as usize, true, None);
+                lane(other, self.front.frames(other.len() as u64) as usize, true, None);
             }
             let piece = &samples[at * hop..samples.len().min((end - 1) * hop + reach)];
             let first = lane(piece, end - at, at == 0, Some(0));
@@ -118,7 +118,7 @@ impl Model {
         let Front { hop, reach } = self.front;
         let denoiser = Denoiser::load(&self.backend, &self.checkpoint).unwrap();
         let mut state = denoiser.state(&self.backend).unwrap();
-        let frames = self.front.tokens(samples.len() as u64) as usize;
+        let frames = self.front.frames(samples.len() as u64) as usize;
         let (mut out, mut at) = (Vec::new(), 0);
         for &step in steps.iter().cycle() {
             if at >= frames {
@@ -252,7 +252,7 @@ fn a_minute_of_speech_does_not_feel_its_cuts() {
     for by in [1.0, 0.0625] {
         let x: Vec<f32> = speech.iter().map(|v| v / by).collect();
         let whole = model.hidden(&x, &[100_000], model.last(), None);
-        assert_eq!(whole.len(), 64 * model.front.tokens(x.len() as u64) as usize);
+        assert_eq!(whole.len(), 64 * model.front.frames(x.len() as u64) as usize);
         for steps in [&[1][..], &[128], &[1000, 13, 1]] {
             assert!(model.hidden(&x, steps, model.last(), None) == whole, "{steps:?}");
         }

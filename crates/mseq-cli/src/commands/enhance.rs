@@ -19,6 +19,10 @@ const MOST_BYTES: u64 = u32::MAX as u64 - 1024;
 
 /// `mamba-seq enhance`.
 pub(crate) fn run(args: &EnhanceArgs, quiet: bool) -> Result<(), Failure> {
+    if args.input == Path::new("-") || args.output.as_deref() == Some(Path::new("-")) {
+        let why = "`enhance` reads and writes files: a WAV header says how long it is";
+        return Err(Failure::Usage(format!("-: {why}")));
+    }
     let checkpoint = Checkpoint::open(model_files(&args.model)?)?;
     // Whether it can, before anything is read.
     checkpoint.unet()?;

@@ -30,7 +30,7 @@ const MODELS: [(ModelShape, usize); 3] = [
 ];
 
 /// Largest norm-wise difference from the f32 of the CPU, over all rows of a model.
-pub(super) fn model_limit(dtype: DType) -> f64 {
+fn model_limit(dtype: DType) -> f64 {
     match dtype {
         DType::F32 => 1e-5,
         DType::F16 => 2e-3,
