@@ -10,6 +10,7 @@ mod array;
 mod bad_input;
 mod bench;
 mod doctor;
+mod enhance;
 mod formats;
 mod help;
 mod keep;

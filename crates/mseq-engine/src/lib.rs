@@ -12,6 +12,7 @@
 mod cells;
 mod context;
 mod engine;
+mod enhance;
 mod error;
 mod open;
 mod packer;
@@ -24,6 +25,7 @@ mod windows;
 
 pub use context::Context;
 pub use engine::{Engine, RecordSummary, Step};
+pub use enhance::{Enhancer, open_enhancer};
 pub use error::{Error, Result};
 pub use open::{Opened, Place, choose, choose_all, default_chunk, open};
 pub use packer::{AudioConfig, BatchOutput, ChunkBatch, EngineConfig, Packer};

@@ -178,6 +178,8 @@ impl Open {
         let reader = match format {
             SequenceFormat::Fasta => Reader::Fasta(FastaReader::new(lines, label.clone())),
             SequenceFormat::Fastq => Reader::Fastq(FastqReader::new(lines, label.clone())),
+            // Text is never found to be sound.
+            SequenceFormat::Audio => return Err(Error::NoRecord { path: label.to_string() }),
         };
         let indexed = match path.filter(|_| format == SequenceFormat::Fasta) {
             Some(path) => IndexedFasta::open(&path)?,

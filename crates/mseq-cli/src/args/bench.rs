@@ -90,6 +90,7 @@ impl FromStr for BenchShape {
             d_conv: 4,
             dt_rank: d_model.div_ceil(16),
             vocab: 8,
+            front: 0,
         };
         if sizes.parameters() > MAX_PARAMETERS {
             return Err(format!(

@@ -2,6 +2,7 @@
 
 mod bench;
 mod embed;
+mod enhance;
 mod inputs;
 mod keep;
 mod memory;
@@ -19,6 +20,7 @@ use mseq_core::DeviceSpec;
 
 pub(crate) use bench::BenchArgs;
 pub(crate) use embed::{EmbedArgs, EmbedPlan, OnBadRecord, Shard};
+pub(crate) use enhance::{EnhanceArgs, Normalize};
 pub(crate) use inputs::{Columns, InputPlan};
 pub(crate) use keep::Keep;
 pub(crate) use memory::MemorySize;
@@ -90,9 +92,8 @@ pub(crate) enum Command {
     /// Not built yet: class probabilities
     #[command(hide = true)]
     Classify(Anything),
-    /// Not built yet: denoised audio
-    #[command(hide = true)]
-    Enhance(Anything),
+    /// Denoised audio from a model that makes it (CleanUMamba), as WAV
+    Enhance(EnhanceArgs),
     /// Not built yet: fit and evaluate linear heads
     #[command(hide = true)]
     Head(Anything),

@@ -23,6 +23,7 @@ const BLOCK: usize = 64 << 10;
 pub(crate) fn run(args: &EmbedArgs, quiet: bool, verbose: bool, line: &[OsString]) -> Result<(), Failure> {
     let plan = args.resolve()?;
     let checkpoint = Checkpoint::open(model_files(&args.model)?)?;
+    super::reads_dna(&checkpoint)?;
     let tokens = &checkpoint.tokens;
     let mut config = engine_config(args, &plan, &checkpoint)?;
     let places = choose_all(&args.device, args.dtype())?;

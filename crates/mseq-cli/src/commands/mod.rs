@@ -4,17 +4,19 @@ mod bench;
 mod budget;
 mod doctor;
 mod embed;
+mod enhance;
 mod merge;
 mod models;
 mod plan;
 mod select;
 mod verify;
+mod verify_audio;
 
 use std::ffi::OsString;
 use std::path::Path;
 
 use clap::{CommandFactory, Parser};
-use mseq_model::ModelFiles;
+use mseq_model::{Checkpoint, Modality, ModelFiles};
 
 use crate::args::{Cli, Command};
 use crate::{Failure, say};
@@ -54,7 +56,7 @@ pub(crate) fn run(cli: Cli, line: &[OsString]) -> Result<(), Failure> {
         }
         Command::Score(_) => Err(Failure::not_built("`score`")),
         Command::Classify(_) => Err(Failure::not_built("`classify`")),
-        Command::Enhance(_) => Err(Failure::not_built("`enhance`")),
+        Command::Enhance(args) => enhance::run(&args, cli.quiet),
         Command::Head(_) => Err(Failure::not_built("`head`")),
         Command::Variants(_) => Err(Failure::not_built("`variants`")),
         Command::Generate(_) => Err(Failure::not_built("`generate`")),
@@ -62,10 +64,21 @@ pub(crate) fn run(cli: Cli, line: &[OsString]) -> Result<(), Failure> {
     }
 }
 
-/// A built-in model of that name, else the directory.
+/// A built-in model of that name, else the directory or file.
 fn model_files(name: &str) -> Result<ModelFiles, Failure> {
     match mseq_data::find(name) {
         Some(builtin) => Ok(ModelFiles::Builtin { name: builtin.name, files: builtin.files }),
-        None => Ok(ModelFiles::dir(Path::new(name))?),
+        None => Ok(ModelFiles::at(Path::new(name))?),
+    }
+}
+
+/// Fails for a model of audio.
+fn reads_dna(checkpoint: &Checkpoint) -> Result<(), Failure> {
+    match checkpoint.modality() {
+        Modality::Dna => Ok(()),
+        Modality::Audio => Err(Failure::Run(format!(
+            "{}: reads audio, and this command reads DNA; `enhance` takes CleanUMamba",
+            checkpoint.name()
+        ))),
     }
 }

@@ -152,7 +152,7 @@ fn good_records(
                     *last = Some(tail.bases);
                 }
             }
-            Ok(Some(Item::Tokens(_))) => {}
+            Ok(Some(Item::Tokens(_) | Item::Samples(_))) => {}
             Err(e) if skip && e.is_bad_record() => {
                 bad += 1;
                 if bad <= LISTED as u64 && !quiet {

@@ -1,9 +1,14 @@
 //! Architectures, generic over the Backend.
 
+mod denoiser;
+mod encoder;
+mod front;
 mod mamba;
 
 use std::fmt;
 
+pub use denoiser::{Denoiser, DenoiserState};
+pub use front::Input;
 pub use mamba::{Mamba, MambaState, Workspace};
 
 /// How a model walks over a sequence.

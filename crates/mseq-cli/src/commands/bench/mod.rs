@@ -52,6 +52,7 @@ pub(super) fn run(args: &BenchArgs, quiet: bool) -> Result<(), Failure> {
     let (model, checkpoint) = model(args)?;
     let mut config = config();
     let (limit, chunk) = (args.memory_limit.map(|size| size.0), args.chunk.map(|n| n as usize));
+    super::reads_dna(&checkpoint)?;
     config.chunk = Budget::new(limit, chunk, &checkpoint.shape, &config, &place)?.chunk;
     let threads = args.threads.map_or(0, |n| n as usize);
     let tokens = args.tokens.unwrap_or(if place.cuda.is_some() { CUDA_TOKENS } else { CPU_TOKENS });
