@@ -467,6 +467,7 @@ mod tests {
                 dtype: EmbeddingDType::F32,
                 list: ListType::Fixed,
                 region: false,
+                seconds: false,
             }
             .into(),
             arrange: None,

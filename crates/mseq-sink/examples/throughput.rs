@@ -32,7 +32,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
     }
 
-    let layout = EmbedLayout { dim: DIM, dtype, list, region: false };
+    let layout = EmbedLayout { dim: DIM, dtype, list, region: false, seconds: false };
     let metadata = [("mamba_seq.model".to_owned(), "random walk".to_owned())];
     let mut sink: Box<dyn Sink> = match path.as_str() {
         "-" => Box::new(IpcSink::new(std::io::stdout(), layout, &metadata, &options)?),

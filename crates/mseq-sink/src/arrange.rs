@@ -356,7 +356,7 @@ mod tests {
     fn arranged(block: &RowBlock, cuts: usize, how: Arrange) -> RowBlock {
         let folder = tempfile::tempdir().unwrap();
         let layout =
-            EmbedLayout { dim: block.dim, dtype: EmbeddingDType::F32, list: ListType::Fixed, region: true };
+            EmbedLayout { dim: block.dim, dtype: EmbeddingDType::F32, list: ListType::Fixed, region: true, seconds: false };
         let options = Options { batch_bytes: 400, arrange: Some(how), ..Options::default() };
         let output = folder.path().join("x.parquet");
         let mut log = RowLog::create(&output, layout, &[], options, || {}).unwrap();

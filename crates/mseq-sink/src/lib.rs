@@ -10,7 +10,7 @@
 //! # let folder = tempfile::tempdir()?;
 //! # let path = folder.path().join("out.parquet");
 //! let layout =
-//!     EmbedLayout { dim: 2, dtype: EmbeddingDType::F32, list: ListType::Fixed, region: false };
+//!     EmbedLayout { dim: 2, dtype: EmbeddingDType::F32, list: ListType::Fixed, region: false, seconds: false };
 //! let metadata = [("mamba_seq.model".to_owned(), "tiny".to_owned())];
 //! let mut sink = Box::new(ParquetSink::create(&path, layout, &metadata, Options::default())?);
 //! let key = RowKey {

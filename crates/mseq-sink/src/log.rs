@@ -1,9 +1,10 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 
 use arrow_array::cast::AsArray;
-use arrow_array::types::{Float16Type, Float32Type, UInt64Type};
+use arrow_array::types::{Float16Type, Float32Type, Float64Type, UInt64Type};
 use arrow_array::{Array, RecordBatch};
 use arrow_ipc::reader::StreamReader;
 use arrow_ipc::writer::StreamWriter;
@@ -331,11 +332,15 @@ pub(crate) fn failed(path: &Path, cause: ArrowError) -> Error {
 pub(crate) fn rows_of(batch: &RecordBatch, dim: usize) -> RowBlock {
     let mut block = RowBlock::new(dim);
     // Kept columns may follow.
-    let (Some(keys), Some(embedding)) = (batch.columns().get(..6), batch.column_by_name("embedding")) else {
+    let (Some(keys), Some(strand), Some(embedding)) =
+        (batch.columns().get(..5), batch.column_by_name("strand"), batch.column_by_name("embedding"))
+    else {
         return block;
     };
+    // Rates are not written: seconds tell them, exactly, since an end is never 0.
+    let seconds = batch.column_by_name("end_s").and_then(|c| c.as_primitive_opt::<Float64Type>());
     let region = batch.column_by_name("region").and_then(|region| region.as_string_opt::<i32>());
-    let [source, record, index, start, end, strand] = keys else { return block };
+    let [source, record, index, start, end] = keys else { return block };
     let (Some(source), Some(record), Some(strand)) =
         (source.as_string_opt::<i32>(), record.as_string_opt::<i32>(), strand.as_string_opt::<i32>())
     else {
@@ -365,7 +370,7 @@ pub(crate) fn rows_of(batch: &RecordBatch, dim: usize) -> RowBlock {
                 _ => Strand::Both,
             },
             region: region.is_some().then(|| shared[2].clone()),
-            rate: None,
+            rate: seconds.and_then(|s| NonZeroU32::new((number(end, i) as f64 / s.value(i)).round() as u32)),
         });
         let values = match embedding.as_fixed_size_list_opt() {
             Some(lists) => lists.value(i),

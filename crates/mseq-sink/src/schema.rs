@@ -3,7 +3,7 @@ use std::sync::Arc;
 use arrow_schema::{DataType, Field, FieldRef, Fields, Metadata, Schema};
 use mseq_core::{EmbeddingDType, ListType};
 
-use crate::column::{Column, Embedding, Position, Text};
+use crate::column::{Column, Embedding, Position, Seconds, Text};
 use crate::{Error, Result};
 
 /// How `embed` writes its rows: the width, element type and list type of the `embedding` column.
@@ -17,6 +17,8 @@ pub struct EmbedLayout {
     pub list: ListType,
     /// Whether there is a column `region`: the interval that a row was cut from.
     pub region: bool,
+    /// Whether there are columns `start_s` and `end_s`: `start` and `end` of recordings, in seconds.
+    pub seconds: bool,
 }
 
 impl EmbedLayout {
@@ -31,7 +33,7 @@ impl EmbedLayout {
     /// ```
     /// # use mseq_core::{EmbeddingDType, ListType};
     /// let (dtype, list) = (EmbeddingDType::F32, ListType::Fixed);
-    /// let layout = mseq_sink::EmbedLayout { dim: 128, dtype, list, region: false };
+    /// let layout = mseq_sink::EmbedLayout { dim: 128, dtype, list, region: false, seconds: false };
     /// let names: Vec<_> = layout.schema(&[])?.fields().iter().map(|f| f.name().clone()).collect();
     /// assert_eq!(names, ["source", "record", "record_index", "start", "end", "strand", "embedding"]);
     /// # Ok::<(), mseq_sink::Error>(())
@@ -49,8 +51,12 @@ impl EmbedLayout {
             Position::boxed("record_index", |key| key.record_index),
             Position::boxed("start", |key| key.start),
             Position::boxed("end", |key| key.end),
-            Text::boxed("strand", |key| key.strand.as_str()),
         ];
+        if self.seconds {
+            columns.push(Seconds::boxed("start_s", |key| key.start));
+            columns.push(Seconds::boxed("end_s", |key| key.end));
+        }
+        columns.push(Text::boxed("strand", |key| key.strand.as_str()));
         if self.region {
             columns.push(Text::boxed("region", |key| key.region.as_deref().unwrap_or_default()));
         }
@@ -200,7 +206,7 @@ mod tests {
     fn no_list_is_that_wide() {
         for dim in [0, i32::MAX as usize + 1] {
             let layout =
-                EmbedLayout { dim, dtype: EmbeddingDType::F32, list: ListType::Fixed, region: false };
+                EmbedLayout { dim, dtype: EmbeddingDType::F32, list: ListType::Fixed, region: false, seconds: false };
             assert!(matches!(layout.schema(&[]), Err(Error::Dim { .. })));
         }
     }

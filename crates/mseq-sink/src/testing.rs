@@ -7,7 +7,7 @@ use crate::EmbedLayout;
 /// Every way to write an embedding of `dim` channels.
 pub(crate) fn layouts(dim: usize) -> impl Iterator<Item = EmbedLayout> {
     [EmbeddingDType::F32, EmbeddingDType::F16].into_iter().flat_map(move |dtype| {
-        [ListType::Fixed, ListType::Variable].map(|list| EmbedLayout { dim, dtype, list, region: false })
+        [ListType::Fixed, ListType::Variable].map(|list| EmbedLayout { dim, dtype, list, region: false, seconds: false })
     })
 }
 

@@ -19,7 +19,7 @@ use clap_complete::Shell;
 use mseq_core::DeviceSpec;
 
 pub(crate) use bench::BenchArgs;
-pub(crate) use embed::{EmbedArgs, EmbedPlan, OnBadRecord, Shard};
+pub(crate) use embed::{AudioPlan, EmbedArgs, EmbedPlan, OnBadRecord, Shard};
 pub(crate) use enhance::{EnhanceArgs, Normalize};
 pub(crate) use inputs::{Columns, InputPlan};
 pub(crate) use keep::Keep;

@@ -20,10 +20,6 @@ pub(crate) struct NotBuiltOptions {
     head: Option<String>,
     #[arg(long, hide = true)]
     mask_stride: Option<String>,
-    #[arg(long, hide = true)]
-    channel: Option<String>,
-    #[arg(long, hide = true)]
-    normalize: Option<String>,
 }
 
 impl NotBuiltOptions {
@@ -34,8 +30,6 @@ impl NotBuiltOptions {
             ("--add-special-tokens", self.add_special_tokens),
             ("--head", self.head.is_some()),
             ("--mask-stride", self.mask_stride.is_some()),
-            ("--channel", self.channel.is_some()),
-            ("--normalize", self.normalize.is_some()),
         ];
         match options.iter().find(|(_, given)| *given) {
             Some((name, _)) => Err(Failure::not_built(name)),

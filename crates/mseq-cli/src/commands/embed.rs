@@ -21,9 +21,8 @@ const BLOCK: usize = 64 << 10;
 
 /// `mamba-seq embed`.
 pub(crate) fn run(args: &EmbedArgs, quiet: bool, verbose: bool, line: &[OsString]) -> Result<(), Failure> {
-    let plan = args.resolve()?;
     let checkpoint = Checkpoint::open(model_files(&args.model)?)?;
-    super::reads_dna(&checkpoint)?;
+    let plan = args.resolve(&checkpoint)?;
     let tokens = &checkpoint.tokens;
     let mut config = engine_config(args, &plan, &checkpoint)?;
     let places = choose_all(&args.device, args.dtype())?;
@@ -36,6 +35,7 @@ pub(crate) fn run(args: &EmbedArgs, quiet: bool, verbose: bool, line: &[OsString
         dtype: plan.embedding_dtype,
         list: plan.list_type,
         region: config.regions.is_some(),
+        seconds: plan.audio.is_some(),
     };
     // A missing column shows here, before a pass over the whole input.
     let layout = plan.inputs.layout(layout)?;
@@ -193,7 +193,7 @@ fn engine_config(
         // The selection decides.
         parts: None,
         grid: 1,
-        audio: None,
+        audio: plan.audio.map(|audio| audio.config),
     })
 }
 
@@ -219,8 +219,9 @@ fn notes(plan: &EmbedPlan, checkpoint: &Checkpoint, device: &str, place: &Place)
     }
     if plan.inputs.skipped() > 0 {
         say::note(&format!(
-            "{} skipped: not FASTA or FASTQ",
-            say::count(plan.inputs.skipped() as u64, "file")
+            "{} skipped: not {}",
+            say::count(plan.inputs.skipped() as u64, "file"),
+            if plan.audio.is_some() { "audio" } else { "FASTA or FASTQ" }
         ));
     }
     if let (Some(length), None) = (checkpoint.tokens.model_max_length, plan.context_is_given().then_some(()))
@@ -284,14 +285,14 @@ fn metadata(
         ("command", command_text(line)),
         ("model", checkpoint.name()),
         ("model_sha256", checkpoint.files().sha256()?),
-        ("modality", "dna".to_owned()),
+        ("modality", checkpoint.modality().to_string()),
         ("pool", plan.pool.to_string()),
         ("window", window),
         ("stride", stride),
         ("layer", args.layer.to_string()),
         ("context", config.context.map_or("whole".to_owned(), |c| c.tokens.to_string())),
         ("overlap", config.context.map_or(0, |c| c.overlap).to_string()),
-        ("strand", plan.reading.strand_text().to_owned()),
+        ("strand", if plan.audio.is_some() { "." } else { plan.reading.strand_text() }.to_owned()),
         ("dtype", dtype.to_string()),
         ("device", device.to_owned()),
         ("chunk", config.chunk.to_string()),
@@ -313,6 +314,7 @@ fn metadata(
         .chain(regions_sha256)
         .chain(input)
         .chain(keep)
+        .chain(plan.audio.iter().flat_map(|audio| audio.metadata()))
         .map(|(key, value)| (format!("mamba_seq.{key}"), value))
         .collect())
 }
@@ -362,8 +364,15 @@ fn report(summary: &Summary, plan: &EmbedPlan, selection: &Selection, dim: usize
             say::grouped(tally.unknown),
         ));
     }
+    if tally.skipped_windows > 0 {
+        say::line(&format!(
+            "{} in which no token begins gave no row",
+            say::count(tally.skipped_windows, "window")
+        ));
+    }
     if tally.empty > 0 {
-        say::line(&format!("{} without a letter gave no row", say::count(tally.empty, "record")));
+        let what = if plan.audio.is_some() { "sample" } else { "letter" };
+        say::line(&format!("{} without a {what} gave no row", say::count(tally.empty, "record")));
     }
     if selection.bad > 0 {
         say::line(&format!("{} with an illegal byte skipped", say::count(selection.bad, "record")));
@@ -374,13 +383,13 @@ fn report(summary: &Summary, plan: &EmbedPlan, selection: &Selection, dim: usize
     };
     let s = summary.elapsed.as_secs_f64();
     // A base of both strands is two tokens.
-    let unit = if tally.tokens == tally.bases { "bases" } else { "tokens" };
+    let unit = if plan.audio.is_none() && tally.tokens == tally.bases { "bases" } else { "tokens" };
     say::line(&format!(
         "{target}: {} of {dim} values ({}) from {}, {} in {} ({} {unit}/s)",
         say::count(summary.report.rows, "row"),
         say::bytes(summary.report.bytes),
         say::count(tally.records, "record"),
-        say::count(tally.bases, "base"),
+        say::count(tally.bases, if plan.audio.is_some() { "sample" } else { "base" }),
         say::seconds(s),
         say::grouped((tally.tokens.saturating_sub(summary.resumed_from) as f64 / s.max(1e-3)) as u64),
     ));

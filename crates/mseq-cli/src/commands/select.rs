@@ -84,7 +84,7 @@ impl Selection {
             _ => Some(config.windows(plan.inputs.first_format()?)),
         };
         let cut = config.context.zip(windows.filter(|windows| windows.length().is_some()));
-        let wanted = match cut.filter(|_| plan.reading.is_plain()) {
+        let wanted = match cut.filter(|_| plan.reading.is_plain() && plan.audio.is_none()) {
             Some((context, windows)) => stretch(&lengths, shard, context, windows),
             None => share(&lengths, shard),
         };

@@ -445,7 +445,8 @@ fn layout_of(first: &Footer, shards: &[Shard]) -> Result<RowLayout> {
         _ => EmbeddingDType::F32,
     };
     let region = first.schema.field_with_name("region").is_ok();
-    let embed = EmbedLayout { dim, dtype, list, region };
+    let seconds = first.schema.field_with_name("start_s").is_ok();
+    let embed = EmbedLayout { dim, dtype, list, region, seconds };
     let wanted = embed.schema(&[])?;
     let (ours, others) =
         first.schema.fields().split_at(wanted.fields().len().min(first.schema.fields().len()));

@@ -429,6 +429,7 @@ pub fn count_audio(set: &InputSet, channel: Option<Channel>) -> Result<Counts> {
         counts.records += 1;
         counts.bases += track.done;
         counts.lengths.push(track.done);
+        counts.rates.push(track.rate);
     }
     Ok(counts)
 }

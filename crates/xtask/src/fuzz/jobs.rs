@@ -190,6 +190,7 @@ impl Jobs {
                 dtype: EmbeddingDType::F32,
                 list: ListType::Fixed,
                 region: false,
+                seconds: false,
             }
             .into(),
             arrange: None,

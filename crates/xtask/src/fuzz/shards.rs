@@ -28,7 +28,7 @@ impl Merge {
         std::fs::create_dir_all(folder).map_err(|source| Error::Write { path: folder.to_owned(), source })?;
         for dtype in [EmbeddingDType::F32, EmbeddingDType::F16] {
             for list in [ListType::Fixed, ListType::Variable] {
-                let layout = EmbedLayout { dim: 5, dtype, list, region: false };
+                let layout = EmbedLayout { dim: 5, dtype, list, region: false, seconds: false };
                 let mut files = Files::new();
                 for shard in 1..=SHARDS {
                     let path = folder.join(format!("{shard}.parquet"));
