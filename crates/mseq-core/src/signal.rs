@@ -48,7 +48,9 @@ mod tests {
     #[test]
     fn tokens_and_samples_are_inverse() {
         let n = |n| NonZeroU32::new(n).unwrap();
-        for (rate, model_rate, hop) in [(1, 1, 1), (44_100, 16_000, 256), (8000, 16_000, 1), (48_000, 16_000, 3)] {
+        for (rate, model_rate, hop) in
+            [(1, 1, 1), (44_100, 16_000, 256), (8000, 16_000, 1), (48_000, 16_000, 3)]
+        {
             let signal = Signal { rate: n(rate), model_rate: n(model_rate), hop: n(hop) };
             for sample in 0..3000 {
                 let first = (0..).find(|&t| signal.sample_of(t) >= sample).unwrap();

@@ -36,7 +36,8 @@ impl FromStr for Extent {
                 WindowLength::Record => Self::Record,
             });
         }
-        let wanted = "a window: use a number from 1 (bases or samples), a time such as 500ms or 1.5s, or record";
+        let wanted =
+            "a window: use a number from 1 (bases or samples), a time such as 500ms or 1.5s, or record";
         let bad = || ParseWindowError::new(text, wanted);
         let units = [("ms", 1_000_000), ("us", 1000), ("s", NANOS)];
         let (number, unit) = units
@@ -81,7 +82,8 @@ impl SoundWindows {
     /// and the other a time, which has no bound on the windows that overlap.
     pub fn new(length: Extent, stride: Option<Extent>) -> Option<Self> {
         let stride = stride.unwrap_or(length);
-        (std::mem::discriminant(&length) == std::mem::discriminant(&stride)).then_some(Self { length, stride })
+        (std::mem::discriminant(&length) == std::mem::discriminant(&stride))
+            .then_some(Self { length, stride })
     }
 
     /// Windows of a file of that many samples a second. A window is no longer than asked for and a
@@ -97,7 +99,8 @@ impl SoundWindows {
             Extent::Record => 0,
         };
         let length = samples(self.length, 0);
-        let stride = if self.stride == self.length { length } else { samples(self.stride, u128::from(NANOS - 1)) };
+        let stride =
+            if self.stride == self.length { length } else { samples(self.stride, u128::from(NANOS - 1)) };
         Windows::tiled(length, stride).unwrap_or(Windows::record())
     }
 
@@ -124,7 +127,9 @@ mod tests {
     #[test]
     fn no_rate_has_more_open_windows() {
         let nanos = |n| Extent::Nanos(NonZeroU64::new(n).unwrap());
-        for (l, s) in [(NANOS, NANOS), (NANOS, NANOS / 3), (25_000_000, 10_000_000), (1, NANOS), (7_000, 1_000)] {
+        for (l, s) in
+            [(NANOS, NANOS), (NANOS, NANOS / 3), (25_000_000, 10_000_000), (1, NANOS), (7_000, 1_000)]
+        {
             let windows = SoundWindows::new(nanos(l), Some(nanos(s))).unwrap();
             for rate in 1..5000 {
                 let at = windows.at(NonZeroU32::new(rate).unwrap());

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use mseq_backend::LaneSpan;
 use mseq_backend::ops::PoolSegment;
 use mseq_core::{
-    Front, Item, Layer, Pool, RecordHead, RecordTail, Regions, RowKey, SequenceFormat, SoundWindows, Strand, Windows,
+    Front, Item, Layer, Pool, RecordHead, RecordTail, Regions, RowKey, SequenceFormat, SoundWindows, Strand,
+    Windows,
 };
 
 use crate::cells::{Cells, Framer, Piece, Tail};

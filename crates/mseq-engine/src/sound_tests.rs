@@ -118,7 +118,8 @@ fn wanted(config: &EngineConfig, front: Front, all: &[Recording]) -> (Vec<(u64, 
             })
             .collect();
         let file = |t: usize| {
-            t as u64 * front.hop as u64 * u64::from(r.signal.rate.get()) / u64::from(r.signal.model_rate.get())
+            t as u64 * front.hop as u64 * u64::from(r.signal.rate.get())
+                / u64::from(r.signal.model_rate.get())
         };
         if config.pool == Pool::None {
             for (t, &value) in frames.iter().enumerate() {

@@ -191,7 +191,13 @@ impl WindowTracker {
 
     /// As `stretch`, of a recording: a token belongs to the windows that have its first sample. A
     /// window in which no token begins has no segment.
-    fn sound(&self, signal: Signal, stretch: Stretch, segments: &mut Vec<PoolSegment>, closed: &mut Vec<Closed>) {
+    fn sound(
+        &self,
+        signal: Signal,
+        stretch: Stretch,
+        segments: &mut Vec<PoolSegment>,
+        closed: &mut Vec<Closed>,
+    ) {
         let windows = self.windows;
         let (pos, stop) = (stretch.pos, stretch.pos + stretch.len);
         let (from, to) = (signal.sample_of(pos), signal.sample_of(stop.saturating_sub(1)).saturating_add(1));

@@ -86,7 +86,9 @@ impl Walk {
                 self.records += 1;
                 let (source, format) = (open.name.clone(), open.format);
                 let index = self.records - 1;
-                return begun.map(|id| id.map(|id| RecordHead { source, id, index, format, reversed: None, signal: None }));
+                return begun.map(|id| {
+                    id.map(|id| RecordHead { source, id, index, format, reversed: None, signal: None })
+                });
             }
             if open.records == 0 {
                 return Err(Error::NoRecord { path: open.label.to_string() });

@@ -447,7 +447,9 @@ impl EmbedArgs {
     /// Window and stride of DNA.
     fn in_bases(&self) -> Result<(Option<WindowLength>, Option<NonZeroU64>), Failure> {
         if self.channel.is_some() || self.normalize.is_some() {
-            return Err(Failure::Usage("--channel and --normalize are for audio, and the model reads DNA".into()));
+            return Err(Failure::Usage(
+                "--channel and --normalize are for audio, and the model reads DNA".into(),
+            ));
         }
         let window = match self.window {
             None => None,
@@ -479,8 +481,9 @@ impl EmbedArgs {
             return Err(Failure::Usage("--stride: use a number of samples or a time".into()));
         }
         let second = NonZeroU64::new(1_000_000_000).map_or(Extent::Record, Extent::Nanos);
-        let windows = SoundWindows::new(self.window.unwrap_or(second), self.stride)
-            .ok_or_else(|| Failure::Usage("--window and --stride: give both in samples, or both as times".into()))?;
+        let windows = SoundWindows::new(self.window.unwrap_or(second), self.stride).ok_or_else(|| {
+            Failure::Usage("--window and --stride: give both in samples, or both as times".into())
+        })?;
         let front = checkpoint.front();
         let broken = || Failure::Run(format!("{}: has a sample rate or hop of 0", checkpoint.name()));
         let hop = u32::try_from(front.map_or(1, |front| front.hop)).ok().and_then(NonZeroU32::new);
@@ -537,9 +540,10 @@ impl EmbedArgs {
 
 /// `dir/genome.fa.gz` gives `genome.embeddings.parquet` in the current folder.
 fn default_output(input: &Path, shard: Option<Shard>) -> PathBuf {
-    const SEQUENCE: [&str; 20] =
-        ["fa", "fasta", "fna", "ffn", "frn", "fas", "mfa", "fq", "fastq", "txt", "csv", "tsv", "parquet", "wav",
-         "flac", "mp3", "ogg", "oga", "m4a", "aac"];
+    const SEQUENCE: [&str; 20] = [
+        "fa", "fasta", "fna", "ffn", "frn", "fas", "mfa", "fq", "fastq", "txt", "csv", "tsv", "parquet",
+        "wav", "flac", "mp3", "ogg", "oga", "m4a", "aac",
+    ];
     let name = input.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
     let strip = |name: &str, endings: &[&str]| {
         let (stem, ending) = name.rsplit_once('.')?;

@@ -5,9 +5,8 @@ use mseq_core::{Item, RecordHead, SequenceFormat};
 use mseq_pipeline::Input;
 use mseq_sink::{EmbedLayout, RowLayout};
 use mseq_source::{
-    AudioOptions, AudioSource, count_audio,
-    Counts, DnaTokenizer, InputSet, RecordFilter, SequenceSource, TABLE_FORMAT, TableOptions, TableSource,
-    table_format,
+    AudioOptions, AudioSource, Counts, DnaTokenizer, InputSet, RecordFilter, SequenceSource, TABLE_FORMAT,
+    TableOptions, TableSource, count_audio, table_format,
 };
 
 use super::Reading;
@@ -94,7 +93,9 @@ impl InputPlan {
     /// The inputs as the user named them.
     pub(crate) fn names(&self) -> Vec<String> {
         match self {
-            Self::Sequences(set) | Self::Audio(set, _) => set.inputs.iter().map(ToString::to_string).collect(),
+            Self::Sequences(set) | Self::Audio(set, _) => {
+                set.inputs.iter().map(ToString::to_string).collect()
+            }
             Self::Table { names, .. } => names.clone(),
         }
     }
@@ -102,7 +103,9 @@ impl InputPlan {
     /// Their paths; `None` is standard input.
     pub(crate) fn paths(&self) -> Vec<Option<PathBuf>> {
         match self {
-            Self::Sequences(set) | Self::Audio(set, _) => set.inputs.iter().map(|i| i.path().map(Path::to_owned)).collect(),
+            Self::Sequences(set) | Self::Audio(set, _) => {
+                set.inputs.iter().map(|i| i.path().map(Path::to_owned)).collect()
+            }
             Self::Table { names, .. } => names.iter().map(|n| Some(n.into())).collect(),
         }
     }

@@ -54,8 +54,17 @@ impl Coded {
             .map_err(|e| AudioError::Unsupported { path: path.to_owned(), what: words(&e) })?;
         let (wanted, id) = (track.num_frames, track.id);
         let (path, layout) = (path.to_owned(), Layout { rate: 0, channels: 0 });
-        let mut new =
-            Self { path, format, decoder, track: id, layout, wanted, done: 0, first: Vec::new(), ended: false };
+        let mut new = Self {
+            path,
+            format,
+            decoder,
+            track: id,
+            layout,
+            wanted,
+            done: 0,
+            first: Vec::new(),
+            ended: false,
+        };
         // The first packet tells what comes out, which a header may not know (AAC).
         let mut first = Vec::new();
         while new.layout.channels == 0 && new.packet(&mut first)? {}
@@ -88,7 +97,9 @@ impl Coded {
             }
             Ok(Err(e)) => {
                 return Err(match (&e, self.wanted) {
-                    (Fault::IoError(cause), Some(wanted)) if cause.kind() == std::io::ErrorKind::UnexpectedEof => {
+                    (Fault::IoError(cause), Some(wanted))
+                        if cause.kind() == std::io::ErrorKind::UnexpectedEof =>
+                    {
                         AudioError::Truncated { path: self.path.clone(), samples: self.done, wanted }
                     }
                     _ => self.damaged(words(&e)),

@@ -136,7 +136,9 @@ mod tests {
 
     #[test]
     fn blocks_do_not_show_and_lengths_are_exact() {
-        for (from, to) in [(44_100, 16_000), (48_000, 16_000), (8000, 16_000), (16_000, 16_000), (11_025, 8000)] {
+        for (from, to) in
+            [(44_100, 16_000), (48_000, 16_000), (8000, 16_000), (16_000, 16_000), (11_025, 8000)]
+        {
             for n in [0, 1, 2, 1023, 1024, 1025, 5000] {
                 let x = tone(440.0, from, n);
                 let whole = resample(&x, from, to, &[n.max(1)]);

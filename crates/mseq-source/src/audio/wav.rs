@@ -33,7 +33,9 @@ impl Coding {
             (Self::U8, &[a]) => (f32::from(a) - 128.0) / 128.0,
             (Self::I16, &[a, b]) => f32::from(i16::from_le_bytes([a, b])) / 32_768.0,
             (Self::I24, &[a, b, c]) => (i32::from_le_bytes([0, a, b, c]) >> 8) as f32 / 8_388_608.0,
-            (Self::I32, &[a, b, c, d]) => (f64::from(i32::from_le_bytes([a, b, c, d])) / 2_147_483_648.0) as f32,
+            (Self::I32, &[a, b, c, d]) => {
+                (f64::from(i32::from_le_bytes([a, b, c, d])) / 2_147_483_648.0) as f32
+            }
             (Self::F32, &[a, b, c, d]) => f32::from_le_bytes([a, b, c, d]),
             (Self::F64, b) => b.try_into().map_or(0.0, f64::from_le_bytes) as f32,
             _ => 0.0,
@@ -88,12 +90,15 @@ impl<R: Read> Wav<R> {
                     long = body.get(8..16).and_then(|b| b.try_into().ok()).map(u64::from_le_bytes);
                 }
                 b"data" => {
-                    let (layout, coding) = format.ok_or_else(|| header("the WAV data has no format before it"))?;
+                    let (layout, coding) =
+                        format.ok_or_else(|| header("the WAV data has no format before it"))?;
                     let frame = (coding.bytes() * layout.channels) as u64;
                     // What a program that writes to a pipe puts there: 0, or as much as fits.
                     let bytes = match (size, long) {
                         (u32::MAX, Some(long)) => Some(long),
-                        (0 | 0x7fff_f000.., _) if size == 0 || size >= 0xffff_ff00 || size == 0x7fff_f000 => None,
+                        (0 | 0x7fff_f000.., _) if size == 0 || size >= 0xffff_ff00 || size == 0x7fff_f000 => {
+                            None
+                        }
                         _ => Some(u64::from(size)),
                     };
                     let left = bytes.map(|bytes| bytes / frame);
@@ -115,7 +120,8 @@ fn read_format(path: &str, body: &[u8]) -> Result<(Layout, Coding)> {
     let header = |what: String| crate::Error::from(AudioError::Header { path: path.to_owned(), what });
     let u16_at = |i: usize| body.get(i..i + 2).map(|b| u16::from_le_bytes([b[0], b[1]]));
     let u32_at = |i: usize| body.get(i..i + 4).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]));
-    let (Some(mut tag), Some(channels), Some(rate), Some(bits)) = (u16_at(0), u16_at(2), u32_at(4), u16_at(14))
+    let (Some(mut tag), Some(channels), Some(rate), Some(bits)) =
+        (u16_at(0), u16_at(2), u32_at(4), u16_at(14))
     else {
         return Err(header("the WAV format chunk is too short".into()));
     };

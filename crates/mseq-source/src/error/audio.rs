@@ -11,7 +11,9 @@ pub enum AudioError {
         what: String,
     },
     /// Letters, for a model of audio.
-    #[error("{path}: is {what}, and the model reads audio; give a model of DNA with --model, and audio in a run of its own")]
+    #[error(
+        "{path}: is {what}, and the model reads audio; give a model of DNA with --model, and audio in a run of its own"
+    )]
     IsDna {
         /// The input.
         path: String,
@@ -63,7 +65,9 @@ pub enum AudioError {
         what: String,
     },
     /// A file that ends before its header says.
-    #[error("{path}: ends after {samples} of {wanted} samples: the file is truncated; copy or download it again")]
+    #[error(
+        "{path}: ends after {samples} of {wanted} samples: the file is truncated; copy or download it again"
+    )]
     Truncated {
         /// The input.
         path: String,
