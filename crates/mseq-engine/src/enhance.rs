@@ -126,3 +126,61 @@ impl<B: Backend> Enhancer for ModelEnhancer<B> {
         Ok(ready)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use mseq_core::DeviceSpec;
+    use mseq_model::ModelFiles;
+    use mseq_testkit::Random;
+    use mseq_testkit::audio::{CleanShape, random_clean};
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::choose;
+
+    fn model() -> Checkpoint {
+        let levels = &[(5, 4), (6, 3), (4, 7)];
+        let files = random_clean(CleanShape { levels, d_model: 9, blocks: &[(11, 3, 2), (8, 5, 1)] }, 3);
+        let leak = |bytes: Vec<u8>| -> &'static [u8] { Box::leak(bytes.into_boxed_slice()) };
+        let files: Vec<(&'static str, &'static [u8])> =
+            files.into_iter().map(|(name, bytes)| (name, leak(bytes))).collect();
+        let files = ModelFiles::Builtin { name: "random", files: Box::leak(files.into_boxed_slice()) };
+        Checkpoint::open(files).unwrap()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 40, failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn blocks_and_steps_do_not_show(
+            len in 0..700usize, blocks in prop::collection::vec(0..90usize, 1..9), chunk in 1..40usize,
+        ) {
+            let (checkpoint, place) = (model(), choose(&DeviceSpec::Cpu, None).unwrap());
+            let samples = Random::new(len as u64).values(len, -1.0, 1.0);
+            let mut whole = open_enhancer(&place, 1, &checkpoint, 10_000).unwrap();
+            let mut want = whole.push(&samples).unwrap();
+            want.extend(whole.finish().unwrap());
+            prop_assert_eq!(want.len(), len);
+            prop_assert!(want.iter().all(|v| v.is_finite()));
+            let mut cut = open_enhancer(&place, 1, &checkpoint, chunk).unwrap();
+            let (mut found, mut rest) = (Vec::new(), &samples[..]);
+            for &block in &blocks {
+                let (now, later) = rest.split_at(block.min(rest.len()));
+                found.extend(cut.push(now).unwrap());
+                rest = later;
+            }
+            found.extend(cut.push(rest).unwrap());
+            found.extend(cut.finish().unwrap());
+            prop_assert!(found == want);
+        }
+    }
+
+    #[test]
+    fn a_model_of_tokens_gives_no_audio() {
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../data/golden/d29-n4-k2-e1");
+        let checkpoint = Checkpoint::open(ModelFiles::dir(&path).unwrap()).unwrap();
+        let place = choose(&DeviceSpec::Cpu, None).unwrap();
+        let Err(e) = open_enhancer(&place, 1, &checkpoint, 8) else { panic!("it opened") };
+        assert!(e.to_string().contains("no decoder"), "{e}");
+    }
+}

@@ -319,13 +319,8 @@ impl ModelConfig {
             stride: keys.size("stride")?.unwrap_or(2),
         };
         let UNetConfig { levels, taps, stride } = unet;
-        if levels > 16
-            || stride < 2
-            || stride > 16
-            || taps > 256
-            || !taps.is_multiple_of(stride)
-            || taps == stride
-        {
+        let fits = levels <= 16 && (2..=16).contains(&stride) && taps <= 256;
+        if !fits || taps == stride || !taps.is_multiple_of(stride) {
             return Err(keys.error(format!(
                 "encoder_n_layers {levels}, kernel_size {taps}, stride {stride}; supported are up to 16 layers of stride \
                  2 to 16 whose kernel is 2 strides or more"
