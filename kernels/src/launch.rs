@@ -90,6 +90,16 @@ pub fn add_bias(rows: usize, out_features: usize) -> Launch {
     launch((rows * out_features).div_ceil(1024), 1, 256)
 }
 
+/// `conv1d_fwd`, `conv1d_fwd_f32out`.
+pub fn conv1d_fwd(rows: usize, cols: usize) -> Launch {
+    launch(rows.div_ceil(64) * cols.div_ceil(64), 1, 256)
+}
+
+/// `glu_fwd`.
+pub fn glu_fwd(rows: usize, width: usize) -> Launch {
+    launch((rows * width).div_ceil(1024), 1, 256)
+}
+
 /// `pool_parts`; `pool_join` takes the same with its joins.
 pub fn pool(parts: usize, width: usize) -> Launch {
     launch(parts, width.div_ceil(128), 128)
@@ -153,6 +163,7 @@ mod tests {
         assert_eq!(scan_generic(3, 5, 130).grid.0, 4);
         assert_eq!(scan_generic(1, 33, 8).grid.0, 1);
         assert_eq!(linear_fwd(129, 129).grid.0, 4);
+        assert_eq!(conv1d_fwd(65, 128).grid.0, 4);
         assert_eq!(pool(0, 1).grid, (1, 1, 1));
         assert_eq!(per_lane(70_000, 1).grid, (1, 65_535, 1));
         assert!(scan_is_fast(512, 16) && !scan_is_fast(520, 16) && !scan_is_fast(512, 8));

@@ -488,6 +488,43 @@ const SAMPLE_TOKENS: &[Entry] = &[Entry {
     ],
 }];
 
+const CONV1D_PARAMS: &[Param] = &[
+    p("x", In(Stored)),
+    p("weight", In(Stored)),
+    p("bias", In(F32)),
+    p("add", MaybeIn(Stored)),
+    p("y", Out(Stored)),
+    p("rows", I64),
+    p("total", I64),
+    p("depth", I32),
+    p("cols", I32),
+    p("x_stride", I32),
+    p("lead", I32),
+    p("relu", I32),
+];
+const CONV1D_PARAMS_F32: &[Param] = &[
+    p("x", In(Stored)),
+    p("weight", In(Stored)),
+    p("bias", In(F32)),
+    p("add", MaybeIn(Stored)),
+    p("y", Out(F32)),
+    p("rows", I64),
+    p("total", I64),
+    p("depth", I32),
+    p("cols", I32),
+    p("x_stride", I32),
+    p("lead", I32),
+    p("relu", I32),
+];
+const CONV1D: &[Entry] = &[
+    Entry { name: "conv1d_fwd", params: CONV1D_PARAMS },
+    Entry { name: "conv1d_fwd_f32out", params: CONV1D_PARAMS_F32 },
+    Entry {
+        name: "glu_fwd",
+        params: &[p("x", In(Stored)), p("out", Out(Stored)), p("rows", I64), p("width", I32)],
+    },
+];
+
 const POOL: &[Entry] = &[
     Entry {
         name: "pool_parts",
@@ -568,6 +605,7 @@ pub const MODULES: &[Module] = &[
         stored: false,
         entries: SAMPLE_TOKENS,
     },
+    Module { name: "conv1d_fwd", text: include_str!("../cuda/conv1d_fwd.cu"), stored: true, entries: CONV1D },
     Module { name: "pool_fwd", text: include_str!("../cuda/pool_fwd.cu"), stored: false, entries: POOL },
     Module { name: "rates", text: include_str!("../cuda/rates.cu"), stored: false, entries: RATES },
 ];

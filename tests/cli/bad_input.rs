@@ -158,7 +158,7 @@ fn usage() {
     // Defaults of options that are not built yet are no request for them.
     refused(b"", &["--strand", "forward", "--shard", "1/1", "--on-bad-record", "fail"], 1, &["x: "]);
     let folder = tempfile::tempdir().unwrap();
-    for command in ["enhance", "report"] {
+    for command in ["report"] {
         let ran = mamba_seq(folder.path(), &[command, "x", "--any", "thing"]);
         check(&ran.stderr, ran.code, 2, &[command, "not built yet"]);
     }

@@ -12,6 +12,7 @@ mod bench;
 #[cfg(target_os = "linux")]
 mod cuda;
 mod doctor;
+mod enhance;
 mod formats;
 mod generate;
 mod head;

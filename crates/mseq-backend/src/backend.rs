@@ -4,8 +4,8 @@ use mseq_core::DType;
 
 use crate::Result;
 use crate::ops::{
-    CausalConv1dFwd, CausalConv1dUpdate, EmbedTokens, LinearFwd, NllFwd, NormFwd, PoolFwd, PoolOut,
-    SelectiveScanFwd, SelectiveStateUpdate,
+    CausalConv1dFwd, CausalConv1dUpdate, EmbedTokens, GluFwd, LinearFwd, NllFwd, NormFwd, PoolFwd, PoolOut,
+    SelectiveScanFwd, SelectiveStateUpdate, StridedConv1dFwd, TransposedConv1dFwd,
 };
 
 /// A device that holds buffers and runs the ops of a Mamba model on them.
@@ -130,6 +130,24 @@ pub trait Backend: Send + Sync + Sized + 'static {
     /// # Errors
     /// When shapes disagree or an id is outside the head.
     fn nll_fwd(&self, op: NllFwd<'_, Self>) -> Result<Vec<f32>>;
+
+    /// A convolution of stride s over rows, all channels mixed.
+    ///
+    /// # Errors
+    /// When shapes disagree.
+    fn strided_conv1d_fwd(&self, op: StridedConv1dFwd<'_, Self>) -> Result<()>;
+
+    /// Its transpose, which makes s rows of one.
+    ///
+    /// # Errors
+    /// When shapes disagree.
+    fn transposed_conv1d_fwd(&self, op: TransposedConv1dFwd<'_, Self>) -> Result<()>;
+
+    /// The first half of every row, gated by the second.
+    ///
+    /// # Errors
+    /// When shapes disagree.
+    fn glu_fwd(&self, op: GluFwd<'_, Self>) -> Result<()>;
 
     /// Adds rows to the sums of their windows and gives back the windows that close.
     ///

@@ -1,4 +1,5 @@
 use std::fmt;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 /// Which strand of the record a row describes.
@@ -46,6 +47,8 @@ pub struct RowKey {
     pub strand: Strand,
     /// The interval that the window was cut from, by name; `None` in a run without intervals.
     pub region: Option<Arc<str>>,
+    /// Of sound: samples of the file a second, which make seconds of `start` and `end`.
+    pub rate: Option<NonZeroU32>,
 }
 
 /// How surprising the tokens of a row are to a model.

@@ -74,6 +74,12 @@ pub struct ParseWindowError {
     wanted: &'static str,
 }
 
+impl ParseWindowError {
+    pub(crate) fn new(text: &str, wanted: &'static str) -> Self {
+        Self { text: text.to_owned(), wanted }
+    }
+}
+
 impl FromStr for Layer {
     type Err = ParseWindowError;
 

@@ -2,8 +2,8 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use mseq_backend::ops::{
-    CausalConv1dFwd, CausalConv1dUpdate, EmbedTokens, LinearFwd, NllFwd, NormFwd, PoolFwd, PoolOut,
-    SelectiveScanFwd, SelectiveStateUpdate,
+    CausalConv1dFwd, CausalConv1dUpdate, EmbedTokens, GluFwd, LinearFwd, NllFwd, NormFwd, PoolFwd, PoolOut,
+    SelectiveScanFwd, SelectiveStateUpdate, StridedConv1dFwd, TransposedConv1dFwd,
 };
 use mseq_backend::{Backend, Error, Result};
 use mseq_core::DType;
@@ -55,6 +55,19 @@ impl CpuBackend {
 
 fn outside(what: &'static str, found: usize) -> Error {
     Error::OutOfRange { op: "copy", what, found, wanted: "which is past the end of the buffer" }
+}
+
+/// Fails unless a matrix has the sizes that its op says.
+fn fits(op: &'static str, weight: &CpuLinear, in_features: usize, out_features: usize) -> Result<()> {
+    for (what, found, of_weight) in [
+        ("in_features", in_features, weight.in_features),
+        ("out_features", out_features, weight.out_features),
+    ] {
+        if found != of_weight {
+            return Err(Error::OutOfRange { op, what, found, wanted: "which is not the weight's" });
+        }
+    }
+    Ok(())
 }
 
 impl Backend for CpuBackend {
@@ -138,15 +151,7 @@ impl Backend for CpuBackend {
 
     fn linear_fwd(&self, op: LinearFwd<'_, Self>) -> Result<()> {
         op.check(self)?;
-        for (what, found, wanted) in [
-            ("in_features", op.in_features, op.weight.in_features),
-            ("out_features", op.out_features, op.weight.out_features),
-        ] {
-            if found != wanted {
-                let wanted = "which is not the weight's";
-                return Err(Error::OutOfRange { op: "linear_fwd", what, found, wanted });
-            }
-        }
+        fits("linear_fwd", op.weight, op.in_features, op.out_features)?;
         self.pool.install(|| ops::linear_fwd(self, op));
         Ok(())
     }
@@ -177,16 +182,36 @@ impl Backend for CpuBackend {
 
     fn nll_fwd(&self, op: NllFwd<'_, Self>) -> Result<Vec<f32>> {
         op.check(self)?;
-        for (what, found, wanted) in [
-            ("d_model", op.d_model, op.weight.in_features),
-            ("vocab", op.vocab, op.weight.out_features),
-        ] {
+        for (what, found, wanted) in
+            [("d_model", op.d_model, op.weight.in_features), ("vocab", op.vocab, op.weight.out_features)]
+        {
             if found != wanted {
                 let wanted = "which is not the weight's";
                 return Err(Error::OutOfRange { op: "nll_fwd", what, found, wanted });
             }
         }
         Ok(self.pool.install(|| ops::nll_fwd(self, op)))
+    }
+
+    fn strided_conv1d_fwd(&self, op: StridedConv1dFwd<'_, Self>) -> Result<()> {
+        op.check(self)?;
+        fits("strided_conv1d_fwd", op.weight, op.taps * op.in_channels, op.out_channels)?;
+        self.pool.install(|| ops::strided_conv1d_fwd(self, op));
+        Ok(())
+    }
+
+    fn transposed_conv1d_fwd(&self, op: TransposedConv1dFwd<'_, Self>) -> Result<()> {
+        op.check(self)?;
+        let (inputs, outputs) = (op.taps / op.stride * op.in_channels, op.stride * op.out_channels);
+        fits("transposed_conv1d_fwd", op.weight, inputs, outputs)?;
+        self.pool.install(|| ops::transposed_conv1d_fwd(self, op));
+        Ok(())
+    }
+
+    fn glu_fwd(&self, op: GluFwd<'_, Self>) -> Result<()> {
+        op.check(self)?;
+        self.pool.install(|| ops::glu_fwd(self, op));
+        Ok(())
     }
 
     fn pool_fwd(&self, op: PoolFwd<'_, Self>) -> Result<PoolOut> {

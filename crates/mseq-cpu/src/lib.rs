@@ -15,5 +15,5 @@ mod ops;
 mod rates;
 
 pub use backend::CpuBackend;
-pub use decode::CpuDraws;
 pub use buffer::{CpuBuffer, CpuLinear, CpuSums};
+pub use decode::CpuDraws;

@@ -97,6 +97,14 @@ pub(crate) fn silu_simd<S: Simd>(s: S, x: S::f32s) -> S::f32s {
     s.div_f32s(x, s.add_f32s(s.splat_f32s(1.0), e))
 }
 
+/// `a / (1 + exp(-b))`. A b that is not finite gives a NaN: it must reach the sink's check.
+#[inline(always)]
+pub(crate) fn glu_simd<S: Simd>(s: S, a: S::f32s, b: S::f32s) -> S::f32s {
+    let bounded = s.max_f32s(s.min_f32s(b, s.splat_f32s(87.0)), s.splat_f32s(-87.0));
+    let e = s.mul_add_f32s(b, s.splat_f32s(0.0), exp_neg(s, bounded));
+    s.div_f32s(a, s.add_f32s(s.splat_f32s(1.0), e))
+}
+
 /// `ln(1 + exp(x))`, and x itself above 20 as in the reference kernels.
 #[inline(always)]
 pub(crate) fn softplus_simd<S: Simd>(s: S, x: S::f32s) -> S::f32s {

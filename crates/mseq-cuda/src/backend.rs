@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use half::f16;
 use mseq_backend::ops::{
-    CausalConv1dFwd, CausalConv1dUpdate, EmbedTokens, LinearFwd, NllFwd, NormFwd, PoolFwd, PoolOut,
-    SelectiveScanFwd, SelectiveStateUpdate,
+    CausalConv1dFwd, CausalConv1dUpdate, EmbedTokens, GluFwd, LinearFwd, NllFwd, NormFwd, PoolFwd, PoolOut,
+    SelectiveScanFwd, SelectiveStateUpdate, StridedConv1dFwd, TransposedConv1dFwd,
 };
 use mseq_backend::{Backend, Error, LaneSpan, Result};
 use mseq_core::DType;
@@ -335,6 +335,21 @@ impl Backend for CudaBackend {
     fn nll_fwd(&self, op: NllFwd<'_, Self>) -> Result<Vec<f32>> {
         op.check(self)?;
         ops::nll_fwd(self, op)
+    }
+
+    fn strided_conv1d_fwd(&self, op: StridedConv1dFwd<'_, Self>) -> Result<()> {
+        op.check(self)?;
+        ops::strided_conv1d_fwd(self, op)
+    }
+
+    fn transposed_conv1d_fwd(&self, op: TransposedConv1dFwd<'_, Self>) -> Result<()> {
+        op.check(self)?;
+        ops::transposed_conv1d_fwd(self, op)
+    }
+
+    fn glu_fwd(&self, op: GluFwd<'_, Self>) -> Result<()> {
+        op.check(self)?;
+        ops::glu_fwd(self, op)
     }
 
     fn pool_fwd(&self, op: PoolFwd<'_, Self>) -> Result<PoolOut> {

@@ -34,8 +34,8 @@ mod staging;
 mod tiles;
 
 pub use backend::{CudaBackend, CudaConfig};
-pub use decode::{CudaDraws, CudaTape};
 pub use buffer::{CudaBuffer, CudaLinear, CudaSums};
+pub use decode::{CudaDraws, CudaTape};
 pub use libs::{Found, Library};
 pub use module::KernelSource;
 pub use probe::{DeviceInfo, Driver, Unavailable, device, probe};

@@ -15,6 +15,10 @@ pub struct RecordSummary {
     pub tail: RecordTail,
     /// Rows that it gave.
     pub rows: u64,
+    /// Its tokens.
+    pub tokens: u64,
+    /// Windows of a recording in which no token begins: they gave no row.
+    pub skipped_windows: u64,
 }
 
 /// What one step did.
@@ -161,7 +165,7 @@ impl Engine {
     fn run(&mut self, batch: ChunkBatch) -> Result<Option<Step>> {
         match &mut self.on {
             On::Here(runner) => {
-                let values = if batch.ids.is_empty() { Values::default() } else { runner.run(&batch)? };
+                let values = if batch.rows() == 0 { Values::default() } else { runner.run(&batch)? };
                 step_of(batch, values, runner.dim()).map(Some)
             }
             On::Ahead(device) => {
@@ -173,7 +177,7 @@ impl Engine {
 }
 
 fn step_of(batch: ChunkBatch, values: Values, dim: usize) -> Result<Step> {
-    let tokens = batch.ids.len() as u64;
+    let tokens = batch.rows() as u64;
     let rows = RowBlock { keys: batch.keys, dim, values: values.numbers, scores: values.scores };
     let scores = if dim == 0 { rows.keys.len() } else { 0 };
     if rows.values.len() != rows.keys.len() * rows.dim || rows.scores.len() != scores {
@@ -242,6 +246,7 @@ mod tests {
                 regions: None,
                 parts: None,
                 grid,
+                audio: None,
             };
             let mut engine = Engine::new(config, Box::new(Echo(Arc::clone(&seen))));
             if ahead {
@@ -253,6 +258,7 @@ mod tests {
                 let head = RecordHead {
                     source: "x".into(), id: "r".into(), index: i as u64,
                     format: SequenceFormat::Fasta, reversed: None,
+                    signal: None,
                 };
                 let ids: Vec<u32> = (0..len).map(|t| t + 1000 * i as u32).collect();
                 want.extend(ids.iter().map(|&id| id as f32));

@@ -288,7 +288,7 @@ pub fn open_generator(
             OnDevice::Cpu(cpu) => boxed(Generator::new(cpu, checkpoint, config.clone(), 1)),
             OnDevice::Cuda(cuda) => {
                 let grid = cuda.grid();
-                boxed(Generator::new(cuda, checkpoint, config.clone(), grid))
+                boxed(Generator::new(*cuda, checkpoint, config.clone(), grid))
             }
         });
         match made {
@@ -305,7 +305,7 @@ fn boxed<B: Decode>(made: Result<Generator<B>>) -> Result<Box<dyn Generate>> {
 /// A backend, opened.
 pub(crate) enum OnDevice {
     Cpu(CpuBackend),
-    Cuda(CudaBackend),
+    Cuda(Box<CudaBackend>),
 }
 
 /// Opens the device of a place and hands it on.
@@ -325,5 +325,6 @@ pub(crate) fn with_device<T>(
         kernels_from: None,
     };
     let cuda = CudaBackend::new(&config);
-    then(OnDevice::Cuda(cuda.map_err(|why| Error::NoCuda { asked: info.label(), why })?))
+    let cuda = cuda.map_err(|why| Error::NoCuda { asked: info.label(), why })?;
+    then(OnDevice::Cuda(Box::new(cuda)))
 }

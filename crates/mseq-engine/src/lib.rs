@@ -9,9 +9,11 @@
 //! part is a lane, without padding. So at most one record crosses from a step into the next, rows
 //! leave in input order, and memory depends neither on the length nor on the number of records.
 
+mod cells;
 mod classified;
 mod context;
 mod engine;
+mod enhance;
 mod error;
 mod generate;
 mod open;
@@ -19,6 +21,8 @@ mod packer;
 mod position;
 mod runner;
 mod scoring;
+#[cfg(test)]
+mod sound_tests;
 mod threaded;
 mod variants;
 mod windows;
@@ -26,10 +30,11 @@ mod windows;
 pub use classified::Classified;
 pub use context::Context;
 pub use engine::{Engine, RecordSummary, Step};
+pub use enhance::{Enhancer, open_enhancer};
 pub use error::{Error, Result};
 pub use generate::{Generate, GenerateConfig, GenerateState, Generator, open_generator};
 pub use open::{Opened, Place, choose, choose_all, default_chunk, open};
-pub use packer::{BatchOutput, ChunkBatch, EngineConfig, Packer};
+pub use packer::{AudioConfig, BatchOutput, ChunkBatch, EngineConfig, Packer};
 pub use position::Position;
 pub use runner::{ModelRunner, Runner, Snapshot, Values};
 

@@ -40,6 +40,9 @@ pub(crate) const LEAST_CHUNK: usize = 4096;
 /// Tokens of a CUDA step: enough for the scan of one sequence to fill a large card.
 const CUDA_CHUNK: usize = 1 << 18;
 
+/// Bytes of workspace of a CUDA step whose rows are frames: one takes as much as hundreds of tokens.
+const CUDA_WORKSPACE: usize = 4 << 30;
+
 /// Makes a choice definite. `auto` is a CUDA device when one can be used, else the CPU with a note.
 ///
 /// `dtype` `None` is f32 on the CPU and on cards before compute capability 8.0, bf16 on later ones.
@@ -111,6 +114,10 @@ impl Place {
     pub fn default_chunk(&self, shape: &MambaShape) -> usize {
         match self.cuda {
             None => default_chunk(shape),
+            Some(_) if shape.front > 0 => {
+                let row = Mamba::<CpuBackend>::workspace_bytes_per_row(shape, self.dtype);
+                (CUDA_WORKSPACE / row.max(1)).clamp(LEAST_CHUNK, CUDA_CHUNK)
+            }
             Some(_) => CUDA_CHUNK,
         }
     }
@@ -161,10 +168,11 @@ pub fn open(place: &Place, threads: usize, checkpoint: &Checkpoint, config: &Eng
 }
 
 /// Tokens of a CPU step: as many as keep its activations in 12 MiB (a last-level cache), from 512
-/// (below, weights are re-read too often) to 8192, a multiple of 64.
+/// (below, weights are re-read too often; frames of convolutions, which share them, from 128) to 8192,
+/// a multiple of 64.
 pub fn default_chunk(shape: &MambaShape) -> usize {
     let rows = (12 << 20) / Mamba::<CpuBackend>::workspace_bytes_per_row(shape, DType::F32);
-    (rows / 64 * 64).clamp(512, 8192)
+    (rows / 64 * 64).clamp(if shape.front > 0 { 128 } else { 512 }, 8192)
 }
 
 #[cfg(test)]

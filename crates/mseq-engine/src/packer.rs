@@ -4,8 +4,12 @@ use std::sync::Arc;
 
 use mseq_backend::LaneSpan;
 use mseq_backend::ops::PoolSegment;
-use mseq_core::{Item, Layer, Pool, RecordHead, Regions, RowKey, SequenceFormat, Strand, Windows};
+use mseq_core::{
+    Front, Item, Layer, Pool, RecordHead, RecordTail, Regions, RowKey, SequenceFormat, SoundWindows, Strand,
+    Windows,
+};
 
+use crate::cells::{Cells, Framer, Piece, Tail};
 use crate::context::Context;
 use crate::engine::RecordSummary;
 use crate::position::{Position, Trail};
@@ -36,14 +40,33 @@ pub struct EngineConfig {
     /// start, at least 1 and at most `chunk`: a device that cuts time into tiles then has the same
     /// tiles under any `chunk`.
     pub grid: usize,
+    /// For a model of audio: how its tokens are made, and windows of recordings. `None`: DNA.
+    pub audio: Option<AudioConfig>,
+}
+
+/// What a model of audio needs beside the rest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AudioConfig {
+    /// How tokens are made of samples; `None`: the source gives tokens.
+    pub front: Option<Front>,
+    /// Windows of a record, in samples of its file.
+    pub windows: SoundWindows,
 }
 
 impl EngineConfig {
-    /// The windows of a record.
+    /// The windows of a record of text.
     pub fn windows(&self, format: SequenceFormat) -> Windows {
         match format {
             SequenceFormat::Fasta => self.fasta_windows,
-            SequenceFormat::Fastq => self.fastq_windows,
+            SequenceFormat::Fastq | SequenceFormat::Audio => self.fastq_windows,
+        }
+    }
+
+    /// The windows of a record.
+    pub fn windows_of(&self, head: &RecordHead) -> Windows {
+        match (&self.audio, head.signal) {
+            (Some(audio), Some(signal)) => audio.windows.at(signal.rate),
+            _ => self.windows(head.format),
         }
     }
 
@@ -60,7 +83,10 @@ impl EngineConfig {
         match self.pool {
             Pool::None => 0,
             _ => {
-                let each = self.fasta_windows.max_open().max(self.fastq_windows.max_open());
+                let each = match &self.audio {
+                    Some(audio) => audio.windows.max_open(),
+                    None => self.fasta_windows.max_open().max(self.fastq_windows.max_open()),
+                };
                 each.saturating_mul(self.regions.as_ref().map_or(1, |regions| regions.depth().max(1)))
             }
         }
@@ -77,10 +103,14 @@ pub enum BatchOutput {
 }
 
 /// One step: tokens of one or more records, and what is to come back.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct ChunkBatch {
-    /// Token ids of all lanes, one after the other.
+    /// Token ids of all lanes, one after the other; empty for a model that reads samples.
     pub ids: Vec<u32>,
+    /// Samples of all lanes, for a model that reads them.
+    pub samples: Vec<f32>,
+    /// The samples of each lane: all that its rows are computed from. Lanes may have some in common.
+    pub lane_samples: Vec<Range<usize>>,
     /// Which rows belong to which sequence. At most one lane continues and one is kept.
     pub lanes: Vec<LaneSpan>,
     /// What comes back.
@@ -89,6 +119,13 @@ pub struct ChunkBatch {
     pub keys: Vec<RowKey>,
     /// Records that end in this step.
     pub done: Vec<RecordSummary>,
+}
+
+impl ChunkBatch {
+    /// Rows of all lanes.
+    pub fn rows(&self) -> usize {
+        self.lanes.last().map_or(0, |lane| lane.rows.end)
+    }
 }
 
 /// A record on its way through the packer.
@@ -105,7 +142,7 @@ struct Open {
     /// Where its state lies between two steps; `None` where a piece of `context` begins.
     slot: Option<usize>,
     /// The last `overlap` tokens before `pos`.
-    tail: VecDeque<u32>,
+    tail: Tail,
     /// Tokens of the tail that went through the model to warm up the piece that begins at `pos`.
     warmed: usize,
 }
@@ -115,18 +152,28 @@ impl Open {
         let regions = config.regions.as_deref();
         let part = config.parts.as_ref().and_then(|parts| parts.get(&head.index)).cloned();
         let from = part.as_ref().map_or(0, |part| part.start);
-        let mut windows = WindowTracker::new(config.windows(head.format), head.reversed, regions, &head.id);
+        let mut windows = WindowTracker::new(config.windows_of(&head), head.reversed, regions, &head.id);
         windows.only(part);
-        Self { head, windows, from, pos: 0, rows: 0, slot: None, tail: VecDeque::new(), warmed: 0 }
+        windows.of_sound(head.signal);
+        Self { head, windows, from, pos: 0, rows: 0, slot: None, tail: Tail::default(), warmed: 0 }
     }
 
     /// Keeps the tail that a later piece may need.
-    fn remember(&mut self, config: &EngineConfig, tokens: &[u32]) {
+    fn remember(&mut self, config: &EngineConfig, tokens: &Cells) {
         let overlap = config.context.map_or(0, |c| c.overlap as usize);
         if overlap > 0 {
-            self.tail.extend(&tokens[tokens.len().saturating_sub(overlap)..]);
-            self.tail.drain(..self.tail.len().saturating_sub(overlap));
+            self.tail.push(tokens, overlap);
         }
+    }
+
+    /// What is to be said of the record, which ends.
+    fn summary(self, config: &EngineConfig, tail: RecordTail) -> RecordSummary {
+        let windows = match self.head.signal {
+            Some(_) if config.pool != Pool::None => config.windows_of(&self.head).count(tail.bases),
+            _ => self.rows,
+        };
+        let skipped_windows = windows.saturating_sub(self.rows);
+        RecordSummary { head: self.head, tail, rows: self.rows, tokens: self.pos, skipped_windows }
     }
 
     /// Tokens that have to warm up the piece that begins here, and have not yet.
@@ -142,7 +189,8 @@ impl Open {
 #[derive(Debug)]
 pub struct Packer {
     config: EngineConfig,
-    queue: VecDeque<Item>,
+    framer: Framer,
+    queue: VecDeque<Piece>,
     /// Tokens in the queue.
     waiting: usize,
     open: Option<Open>,
@@ -158,7 +206,9 @@ pub(crate) const SLOTS: usize = 2;
 impl Packer {
     /// An empty packer.
     pub fn new(config: EngineConfig) -> Self {
-        Self { config, queue: VecDeque::new(), waiting: 0, open: None, trail: Trail::default(), resume: None }
+        let framer = Framer::new(config.audio.and_then(|audio| audio.front));
+        let (queue, trail) = (VecDeque::new(), Trail::default());
+        Self { config, framer, queue, waiting: 0, open: None, trail, resume: None }
     }
 
     /// A packer that passes over what an earlier job has done, and goes on at `position`.
@@ -171,16 +221,19 @@ impl Packer {
     /// # Errors
     /// [`Error::OtherInput`] when a resumed job does not find the input that the earlier one read.
     pub fn push(&mut self, item: Item) -> Result<()> {
-        let Some(item) = (match &self.resume {
-            Some(_) => self.follow(item)?,
-            None => Some(item),
-        }) else {
-            return Ok(());
-        };
-        if let Item::Tokens(tokens) = &item {
-            self.waiting += tokens.len();
+        let (tokens, piece) = self.framer.take(item)?;
+        for piece in tokens.map(Piece::Tokens).into_iter().chain(piece) {
+            let Some(piece) = (match &self.resume {
+                Some(_) => self.follow(piece)?,
+                None => Some(piece),
+            }) else {
+                continue;
+            };
+            if let Piece::Tokens(tokens) = &piece {
+                self.waiting += tokens.len();
+            }
+            self.queue.push_back(piece);
         }
-        self.queue.push_back(item);
         Ok(())
     }
 
@@ -190,30 +243,30 @@ impl Packer {
     }
 
     /// Passes over an item of the earlier job; gives back what lies after its position.
-    fn follow(&mut self, item: Item) -> Result<Option<Item>> {
+    fn follow(&mut self, item: Piece) -> Result<Option<Piece>> {
         let Some(position) = &self.resume else { return Ok(Some(item)) };
         let mut rest = None;
         match item {
-            Item::Begin(head) => {
+            Piece::Begin(head) => {
                 self.trail.begin(&head);
                 self.open = Some(Open::new(&self.config, head));
             }
-            Item::Tokens(mut tokens) => {
+            Piece::Tokens(mut tokens) => {
                 let left = if self.trail.records == position.records {
                     position.pos - self.trail.pos
                 } else {
                     u64::MAX
                 };
                 if tokens.len() as u64 > left {
-                    rest = Some(Item::Tokens(tokens.split_off(left as usize)));
+                    rest = Some(Piece::Tokens(tokens.split_off(left as usize)));
                 }
                 self.trail.tokens(&tokens);
                 if let Some(record) = &mut self.open {
                     record.remember(&self.config, &tokens);
                 }
             }
-            Item::End(_) => {
-                self.trail.end();
+            Piece::End(tail) => {
+                self.trail.end(&tail);
                 self.open = None;
             }
         }
@@ -236,7 +289,7 @@ impl Packer {
     pub fn ready(&self) -> bool {
         self.waiting > self.config.chunk
             || (self.waiting == self.config.chunk
-                && !matches!(self.queue.back(), None | Some(Item::Tokens(_))))
+                && !matches!(self.queue.back(), None | Some(Piece::Tokens(_))))
     }
 
     /// The next step, of at most `chunk` tokens; `None` when nothing is waiting.
@@ -244,25 +297,25 @@ impl Packer {
     /// # Errors
     /// When items come in an order that no source makes.
     pub fn cut(&mut self) -> Result<Option<ChunkBatch>> {
-        let mut step = Step::new(self.open.as_ref().and_then(|r| r.slot));
+        let mut step = Step::new(self.open.as_ref().and_then(|r| r.slot), &self.framer);
         if let Some(record) = &mut self.open
             && self.waiting > 0
         {
             step.warm_up(&self.config, record);
-            if step.ids.len() == self.config.chunk {
+            if step.rows == self.config.chunk {
                 return Ok(step.finish(&self.config));
             }
         }
         while let Some(item) = self.queue.pop_front() {
             match item {
-                Item::Begin(head) => {
+                Piece::Begin(head) => {
                     if self.open.is_some() {
                         return Err(Error::Stream("a record began inside another"));
                     }
                     self.trail.begin(&head);
                     self.open = Some(Open::new(&self.config, head));
                 }
-                Item::Tokens(mut tokens) => {
+                Piece::Tokens(mut tokens) => {
                     let record = self.open.as_mut().ok_or(Error::Stream("tokens outside a record"))?;
                     if record.pos < record.from {
                         let before = usize::try_from(record.from - record.pos).unwrap_or(usize::MAX);
@@ -271,25 +324,25 @@ impl Packer {
                         self.trail.tokens(&tokens);
                         record.remember(&self.config, &tokens);
                         record.pos += tokens.len() as u64;
-                        if !rest.is_empty() {
-                            self.queue.push_front(Item::Tokens(rest));
+                        if rest.len() > 0 {
+                            self.queue.push_front(Piece::Tokens(rest));
                         }
                         if record.cold(&self.config) > 0 && record.pos == record.from {
                             // The warm-up is at the start of a step.
-                            if !step.ids.is_empty() {
+                            if step.rows > 0 {
                                 break;
                             }
                             step.warm_up(&self.config, record);
-                            if step.ids.len() == self.config.chunk {
+                            if step.rows == self.config.chunk {
                                 break;
                             }
                         }
                         continue;
                     }
-                    let part = (step.ids.len() - step.part) as u64;
+                    let part = (step.rows - step.part) as u64;
                     let room = self.config.chunk - step.part;
                     let aligned = match self.config.aligned(record.pos, room) {
-                        0 if step.ids.is_empty() => room,
+                        0 if step.rows == 0 => room,
                         aligned => aligned,
                     };
                     let space = aligned.saturating_sub(part as usize).min(match self.config.context {
@@ -301,32 +354,32 @@ impl Packer {
                         _ => usize::MAX,
                     });
                     if space == 0 {
-                        self.queue.push_front(Item::Tokens(tokens));
+                        self.queue.push_front(Piece::Tokens(tokens));
                         break;
                     }
                     if tokens.len() > space {
-                        self.queue.push_front(Item::Tokens(tokens.split_off(space)));
+                        self.queue.push_front(Piece::Tokens(tokens.split_off(space)));
                     }
                     self.waiting -= tokens.len();
                     self.trail.tokens(&tokens);
                     record.remember(&self.config, &tokens);
                     let full = tokens.len() == space;
-                    step.ids.append(&mut tokens);
+                    step.append(&tokens);
                     // The item after a full step still belongs to it when it ends the record.
-                    if full && matches!(self.queue.front(), Some(Item::Tokens(_))) {
+                    if full && matches!(self.queue.front(), Some(Piece::Tokens(_))) {
                         break;
                     }
                 }
-                Item::End(tail) => {
+                Piece::End(tail) => {
                     let mut record = self.open.take().ok_or(Error::Stream("a record ended outside one"))?;
-                    self.trail.end();
-                    step.close(&self.config, &mut record, true);
-                    step.done.push(RecordSummary { head: record.head, tail, rows: record.rows });
+                    self.trail.end(&tail);
+                    step.close(&self.config, &mut record, Some(tail.bases));
+                    step.done.push(record.summary(&self.config, tail));
                 }
             }
         }
         if let Some(record) = &mut self.open {
-            step.close(&self.config, record, false);
+            step.close(&self.config, record, None);
         }
         Ok(step.finish(&self.config))
     }
@@ -345,7 +398,15 @@ impl Packer {
 
 /// A step in the making.
 struct Step {
-    ids: Vec<u32>,
+    /// Ids, or samples as bits.
+    cells: Vec<u32>,
+    rows: usize,
+    front: Front,
+    of_samples: bool,
+    /// First row and first cell of the tokens that follow each other without a gap, up to the end.
+    run: (usize, usize),
+    /// Cells of each lane.
+    lane_cells: Vec<Range<usize>>,
     /// First row of the record that is open, after its warm-up.
     part: usize,
     /// Rows of the warm-up, at the start of the step.
@@ -360,9 +421,14 @@ struct Step {
 }
 
 impl Step {
-    fn new(continued: Option<usize>) -> Self {
+    fn new(continued: Option<usize>, framer: &Framer) -> Self {
         Self {
-            ids: Vec::new(),
+            cells: Vec::new(),
+            rows: 0,
+            front: framer.front(),
+            of_samples: framer.of_samples(),
+            run: (0, 0),
+            lane_cells: Vec::new(),
             part: 0,
             warm_rows: 0,
             continued,
@@ -374,15 +440,36 @@ impl Step {
         }
     }
 
-    /// Takes the rows since the last call as the part of `record` in this step. `ends`: its last.
-    fn close(&mut self, config: &EngineConfig, record: &mut Open, ends: bool) {
-        let (row, stop) = (self.part, self.ids.len());
+    /// Adds tokens of the record that is open.
+    fn append(&mut self, tokens: &Cells) {
+        if self.rows == self.run.0 {
+            self.cells.extend_from_slice(tokens.all());
+        } else {
+            self.cells.extend_from_slice(tokens.new_ones());
+        }
+        self.rows += tokens.len();
+    }
+
+    /// The cells of rows that are in one run, the last.
+    fn cells_of(&self, rows: &Range<usize>) -> Range<usize> {
+        let (row, cell) = self.run;
+        let start = cell + (rows.start - row) * self.front.hop;
+        start..start + self.front.samples(rows.len())
+    }
+
+    /// Takes the rows since the last call as the part of `record` in this step. `ends`: its last, and
+    /// what it has of bases or of samples of its file.
+    fn close(&mut self, config: &EngineConfig, record: &mut Open, ends: Option<u64>) {
+        let (row, stop) = (self.part, self.rows);
         self.part = stop;
         let len = (stop - row) as u64;
         if len == 0 {
             return;
         }
-        self.add_lanes(config, record, row, ends);
+        self.add_lanes(config, record, row, ends.is_some());
+        if ends.is_some() {
+            self.run = (stop, self.cells.len());
+        }
         let mut closed = Vec::new();
         let stretch = Stretch { pos: record.pos, len, row, ends };
         if config.pool == Pool::None {
@@ -405,8 +492,13 @@ impl Step {
             record_index: head.index,
             start: row.span.start,
             end: row.span.end,
-            strand: if head.reversed.is_some() { Strand::Reverse } else { Strand::Forward },
+            strand: match (head.signal, head.reversed) {
+                (Some(_), _) => Strand::Both,
+                (None, Some(_)) => Strand::Reverse,
+                (None, None) => Strand::Forward,
+            },
             region: row.region,
+            rate: head.signal.map(|signal| signal.rate),
         }));
     }
 
@@ -416,10 +508,11 @@ impl Step {
         if take == 0 {
             return;
         }
-        self.ids.extend(record.tail.range(record.warmed..record.warmed + take));
+        self.append(&record.tail.range(record.warmed, take, self.front));
         let fresh = record.warmed == 0;
         record.warmed += take;
         let slot = self.keep_slot(fresh, record.slot);
+        self.lane_cells.push(self.cells_of(&(0..take)));
         self.lanes.push(LaneSpan { rows: 0..take, fresh, slot });
         record.slot = slot;
         (self.part, self.warm_rows) = (take, take);
@@ -432,7 +525,7 @@ impl Step {
 
     /// One lane for each piece of `context`, or one in all.
     fn add_lanes(&mut self, config: &EngineConfig, record: &mut Open, mut row: usize, ends: bool) {
-        let stop = self.ids.len();
+        let stop = self.rows;
         let mut pos = record.pos;
         while row < stop {
             let left = config.context.map_or(u64::MAX, |c| c.left(pos));
@@ -445,8 +538,13 @@ impl Step {
                 // The warm-up of this step is the start of the same lane.
                 Some(lane) if !fresh && row > 0 && lane.rows.end == row && row == self.warm_rows => {
                     lane.rows.end = end;
+                    let rows = lane.rows.clone();
                     if lane.fresh && !goes_on {
                         lane.slot = None;
+                    }
+                    let cells = self.cells_of(&rows);
+                    if let Some(last) = self.lane_cells.last_mut() {
+                        *last = cells;
                     }
                 }
                 _ => {
@@ -454,6 +552,7 @@ impl Step {
                         (true, false) => None,
                         _ => self.keep_slot(fresh, record.slot),
                     };
+                    self.lane_cells.push(self.cells_of(&(row..end)));
                     self.lanes.push(LaneSpan { rows: row..end, fresh, slot });
                 }
             }
@@ -466,13 +565,18 @@ impl Step {
     }
 
     fn finish(self, config: &EngineConfig) -> Option<ChunkBatch> {
-        if self.ids.is_empty() && self.done.is_empty() {
+        if self.rows == 0 && self.done.is_empty() {
             return None;
         }
         let output = match config.pool {
             Pool::None => BatchOutput::Rows(self.ranges),
             _ => BatchOutput::Pool(self.segments),
         };
-        Some(ChunkBatch { ids: self.ids, lanes: self.lanes, output, keys: self.keys, done: self.done })
+        let (ids, samples, lane_samples) = match self.of_samples {
+            true => (Vec::new(), self.cells.into_iter().map(f32::from_bits).collect(), self.lane_cells),
+            false => (self.cells, Vec::new(), Vec::new()),
+        };
+        let (lanes, keys, done) = (self.lanes, self.keys, self.done);
+        Some(ChunkBatch { ids, samples, lane_samples, lanes, output, keys, done })
     }
 }

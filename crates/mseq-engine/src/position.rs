@@ -1,5 +1,7 @@
-use mseq_core::RecordHead;
+use mseq_core::{RecordHead, RecordTail};
 use sha2::{Digest, Sha256};
+
+use crate::cells::Cells;
 
 /// A point between two steps of a job, and a digest of all input before it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,11 +41,19 @@ pub(crate) struct Trail {
     ended: bool,
     digest: Sha256,
     block: Vec<u8>,
+    /// Cells behind `pos` that tokens before it are made of, too.
+    shared: Vec<u32>,
+    of_sound: bool,
 }
 
 impl Trail {
     pub(crate) fn begin(&mut self, head: &RecordHead) {
         (self.records, self.pos, self.ended) = (self.records + 1, 0, false);
+        self.of_sound = head.signal.is_some();
+        if let Some(signal) = head.signal {
+            self.digest.update(b"rate");
+            self.digest.update(signal.rate.get().to_le_bytes());
+        }
         if let Some(bases) = head.reversed {
             self.digest.update(b"reversed");
             self.digest.update(bases.to_le_bytes());
@@ -55,21 +65,34 @@ impl Trail {
         }
     }
 
-    pub(crate) fn tokens(&mut self, tokens: &[u32]) {
+    pub(crate) fn tokens(&mut self, tokens: &Cells) {
         self.pos += tokens.len() as u64;
+        let (own, shared) = tokens.own_and_shared();
         self.block.clear();
-        self.block.extend(tokens.iter().flat_map(|t| t.to_le_bytes()));
+        self.block.extend(own.iter().flat_map(|cell| cell.to_le_bytes()));
         self.digest.update(&self.block);
+        self.shared.clear();
+        self.shared.extend_from_slice(shared);
     }
 
-    pub(crate) fn end(&mut self) {
+    pub(crate) fn end(&mut self, tail: &RecordTail) {
         self.ended = true;
+        Self::add_shared(&mut self.digest, &mut self.shared);
         self.digest.update(b"end");
         self.digest.update(self.pos.to_le_bytes());
+        if self.of_sound {
+            self.digest.update(tail.bases.to_le_bytes());
+        }
+    }
+
+    fn add_shared(digest: &mut Sha256, shared: &mut Vec<u32>) {
+        shared.drain(..).for_each(|cell| digest.update(cell.to_le_bytes()));
     }
 
     pub(crate) fn position(&self) -> Position {
-        let digest = self.digest.clone().finalize().iter().map(|b| format!("{b:02x}")).collect();
+        let mut digest = self.digest.clone();
+        Self::add_shared(&mut digest, &mut self.shared.clone());
+        let digest = digest.finalize().iter().map(|b| format!("{b:02x}")).collect();
         Position { records: self.records, pos: self.pos, ended: self.ended, rows: 0, slot: None, digest }
     }
 

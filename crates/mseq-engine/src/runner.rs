@@ -2,7 +2,7 @@ use mseq_backend::Backend;
 use mseq_backend::ops::{PoolFwd, PoolKind};
 use mseq_core::{Pool, Score};
 use mseq_model::Checkpoint;
-use mseq_model::arch::{Mamba, MambaState, Workspace};
+use mseq_model::arch::{Input, Mamba, MambaState, Workspace};
 
 use crate::packer::{BatchOutput, ChunkBatch, EngineConfig, SLOTS};
 use crate::scoring::Scoring;
@@ -75,6 +75,8 @@ pub struct ModelRunner<B: Backend> {
     sums_slots: usize,
     /// Where rows are scores.
     scoring: Option<Scoring<B>>,
+    /// The model reads samples, not token ids.
+    of_samples: bool,
 }
 
 /// Most bytes that the sums of open windows may take.
@@ -117,7 +119,8 @@ impl<B: Backend> ModelRunner<B> {
             Pool::Max => PoolKind::Max,
             Pool::Last => PoolKind::Last,
         };
-        Ok(Self { backend, model, state, workspace, upto, kind, sums, sums_slots, scoring })
+        let of_samples = checkpoint.front().is_some();
+        Ok(Self { backend, model, state, workspace, upto, kind, sums, sums_slots, scoring, of_samples })
     }
 }
 
@@ -133,7 +136,11 @@ impl<B: Backend> Runner for ModelRunner<B> {
     fn run(&mut self, batch: &ChunkBatch) -> Result<Values> {
         let width = self.model.shape().d_model;
         let (backend, state, workspace) = (&self.backend, &mut self.state, &mut self.workspace);
-        let x = self.model.forward(backend, &batch.ids, &batch.lanes, self.upto, state, workspace)?;
+        let input = match self.of_samples {
+            true => Input::Samples { samples: &batch.samples, lanes: &batch.lane_samples },
+            false => Input::Ids(&batch.ids),
+        };
+        let x = self.model.forward(backend, input, &batch.lanes, self.upto, state, workspace)?;
         match &batch.output {
             BatchOutput::Rows(ranges) => {
                 let mut values = Vec::new();
@@ -147,7 +154,7 @@ impl<B: Backend> Runner for ModelRunner<B> {
                 Ok(Values { scores, ..Values::default() })
             }
             BatchOutput::Pool(segments) => {
-                let (rows, kind, slots, sums) = (batch.ids.len(), self.kind, self.sums_slots, &mut self.sums);
+                let (rows, kind, slots, sums) = (batch.rows(), self.kind, self.sums_slots, &mut self.sums);
                 Ok(backend.pool_fwd(PoolFwd { kind, rows, width, slots, x, segments, sums })?.into())
             }
         }

@@ -356,7 +356,7 @@ pub fn open_variant_scorer(
     with_device(place, threads, checkpoint, chunk, |device| {
         let scorer: Box<dyn VariantScorer> = match device {
             OnDevice::Cpu(cpu) => Box::new(TailScorer::new(cpu, checkpoint, window, chunk)?),
-            OnDevice::Cuda(cuda) => Box::new(TailScorer::new(cuda, checkpoint, window, chunk)?),
+            OnDevice::Cuda(cuda) => Box::new(TailScorer::new(*cuda, checkpoint, window, chunk)?),
         };
         Ok(scorer)
     })

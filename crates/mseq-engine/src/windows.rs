@@ -3,7 +3,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use mseq_backend::ops::PoolSegment;
-use mseq_core::{Region, Regions, Span, Windows};
+use mseq_core::{Region, Regions, Signal, Span, Windows};
 
 /// A row that a step closes: which part of the record it describes, and from which interval.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,8 +21,8 @@ pub(crate) struct Stretch {
     pub(crate) len: u64,
     /// Its first row in the batch.
     pub(crate) row: usize,
-    /// Whether the record ends after it.
-    pub(crate) ends: bool,
+    /// Where the record ends, if it does after it: in bases, or in samples of its file.
+    pub(crate) ends: Option<u64>,
 }
 
 /// Cuts consecutive stretches of one record into the windows they belong to.
@@ -44,6 +44,8 @@ pub(crate) struct WindowTracker {
     regions: Option<Cursor>,
     /// Only windows that start here.
     starts: Range<u64>,
+    /// Of a recording, whose windows are in samples of its file.
+    signal: Option<Signal>,
 }
 
 /// The intervals of a record in reading direction, and those that a stretch may touch.
@@ -86,7 +88,7 @@ impl WindowTracker {
     /// Windows of a whole record, or of its intervals when there are `regions`.
     pub(crate) fn new(windows: Windows, reversed: Option<u64>, regions: Option<&Regions>, id: &str) -> Self {
         let regions = regions.map(|regions| Cursor::new(regions.of(id), reversed.is_some()));
-        Self { windows, reversed, regions, starts: 0..u64::MAX }
+        Self { windows, reversed, regions, starts: 0..u64::MAX, signal: None }
     }
 
     /// Leaves out the windows of a whole record that start elsewhere.
@@ -94,6 +96,11 @@ impl WindowTracker {
         if self.regions.is_none() && self.reversed.is_none() {
             self.starts = starts.unwrap_or(0..u64::MAX);
         }
+    }
+
+    /// Windows of a recording.
+    pub(crate) fn of_sound(&mut self, signal: Option<Signal>) {
+        self.signal = signal;
     }
 
     /// A place in reading direction as one on the forward strand, and back.
@@ -114,6 +121,9 @@ impl WindowTracker {
         segments: &mut Vec<PoolSegment>,
         closed: &mut Vec<Closed>,
     ) {
+        if let Some(signal) = self.signal {
+            return self.sound(signal, stretch, segments, closed);
+        }
         let reversed = self.reversed;
         let (pos, stop) = (stretch.pos, stretch.pos + stretch.len);
         let mut found: Vec<(u64, u32, PoolSegment, Closed)> = Vec::new();
@@ -154,7 +164,7 @@ impl WindowTracker {
         };
         match (&mut self.regions, reversed) {
             (None, Some(bases)) => add(Span::new(0, bases), true, 0, None),
-            (None, None) if stretch.ends => add(Span::new(0, stop), true, 0, None),
+            (None, None) if stretch.ends.is_some() => add(Span::new(0, stop), true, 0, None),
             (None, None) => add(Span::new(0, u64::MAX), false, 0, None),
             (Some(cursor), _) => {
                 cursor.seek(pos, stop, |span| Self::turn(reversed, span));
@@ -179,11 +189,68 @@ impl WindowTracker {
         }
     }
 
+    /// As `stretch`, of a recording: a token belongs to the windows that have its first sample. A
+    /// window in which no token begins has no segment.
+    fn sound(
+        &self,
+        signal: Signal,
+        stretch: Stretch,
+        segments: &mut Vec<PoolSegment>,
+        closed: &mut Vec<Closed>,
+    ) {
+        let windows = self.windows;
+        let (pos, stop) = (stretch.pos, stretch.pos + stretch.len);
+        let (from, to) = (signal.sample_of(pos), signal.sample_of(stop.saturating_sub(1)).saturating_add(1));
+        let (first, last) = match (windows.length(), windows.stride()) {
+            (Some(length), Some(stride)) => {
+                (if from < length { 0 } else { (from - length) / stride + 1 }, to.div_ceil(stride))
+            }
+            _ => (0, 1),
+        };
+        let last = stretch.ends.map_or(last, |samples| last.min(windows.count(samples)));
+        for k in first..last {
+            let span = windows.span(k, stretch.ends.unwrap_or(u64::MAX));
+            let begin = signal.token_from(span.start);
+            let end = match stretch.ends {
+                Some(_) => signal.token_from(span.end).min(stop),
+                None => signal.token_from(span.end),
+            };
+            let (here, there) = (begin.max(pos), end.min(stop));
+            if here >= there {
+                continue;
+            }
+            let closes = end <= stop;
+            let slot = (k % windows.max_open()) as usize;
+            segments.push(PoolSegment {
+                rows: stretch.row + (here - pos) as usize..stretch.row + (there - pos) as usize,
+                from: (begin < pos).then_some(slot),
+                keep: (!closes).then_some(slot),
+                count: if closes { end - begin } else { 0 },
+            });
+            if closes {
+                closed.push(Closed { span, region: None });
+            }
+        }
+    }
+
     /// The rows of a stretch when every token has its own: ranges of rows of the batch, and what
     /// they are, in the same order.
     pub(crate) fn tokens(&mut self, stretch: Stretch, mut row: impl FnMut(usize, Closed)) {
         let reversed = self.reversed;
         let stop = stretch.pos + stretch.len;
+        if let Some(signal) = self.signal {
+            for pos in stretch.pos..stop {
+                let start = signal.sample_of(pos);
+                let end = match stretch.ends {
+                    Some(samples) if pos + 1 == stop => samples,
+                    _ => signal.sample_of(pos + 1),
+                };
+                // Several tokens of a file of a lower rate begin at one sample.
+                let span = Span::new(start, end.max(start + 1));
+                row(stretch.row + (pos - stretch.pos) as usize, Closed { span, region: None });
+            }
+            return;
+        }
         if let Some(cursor) = &mut self.regions {
             cursor.seek(stretch.pos, stop, |span| Self::turn(reversed, span));
             if cursor.open.is_empty() {
@@ -232,7 +299,7 @@ mod tests {
             }
             let len = *cut.min(&(bases - pos));
             let (mut segments, mut closed) = (Vec::new(), Vec::new());
-            let stretch = Stretch { pos, len, row: 3, ends: pos + len == bases };
+            let stretch = Stretch { pos, len, row: 3, ends: (pos + len == bases).then_some(bases) };
             tracker.stretch(stretch, &mut segments, &mut closed);
             let mut closed = closed.into_iter();
             let before = kept.clone();

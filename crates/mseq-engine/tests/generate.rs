@@ -1,5 +1,11 @@
 //! Step mode against chunk mode, draws against the head, and the laws of lanes, cuts and states.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::needless_range_loop,
+    reason = "a test fails by a panic, and places count tokens"
+)]
+
 use mseq_backend::ops::EmbedTokens;
 use mseq_backend::{Backend, Decode, LaneSpan};
 use mseq_cpu::CpuBackend;

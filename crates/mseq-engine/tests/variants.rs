@@ -1,5 +1,7 @@
 //! Effects of variants against both alleles run whole, each from the start of the contig.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by a panic")]
+
 use mseq_backend::{Backend, LaneSpan};
 use mseq_cpu::CpuBackend;
 use mseq_engine::{Effect, TailScorer, Variant, VariantScorer};

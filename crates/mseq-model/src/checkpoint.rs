@@ -3,8 +3,12 @@ use std::collections::BTreeSet;
 use safetensors::Dtype;
 
 use crate::arch::Schedule;
-use crate::config::{MambaShape, ModelConfig, NormKind};
-use crate::{Error, ModelFiles, Result, Tensor, Tokens, Weights};
+use mseq_core::Front;
+
+use crate::config::{Layout, MambaShape, MixerShape, ModelConfig, NormKind, UNetConfig};
+use crate::{
+    Audio, Encoding, Error, LevelShape, Modality, ModelFiles, Result, Tensor, Tokens, UNetShape, Weights,
+};
 
 /// A norm's weights, on the host.
 #[derive(Debug, Clone, PartialEq)]
@@ -57,10 +61,15 @@ pub struct Checkpoint {
     pub shape: MambaShape,
     /// Letters to ids.
     pub tokens: Tokens,
+    /// What of audio it reads; `None`: DNA.
+    pub audio: Option<Audio>,
     /// Contradictions that were settled, one line each.
     pub notes: Vec<String>,
     use_bias: bool,
     use_conv_bias: bool,
+    /// Of each block, from its tensors.
+    mixers: Vec<MixerShape>,
+    unet: Option<UNetShape>,
 }
 
 impl Checkpoint {
@@ -70,7 +79,11 @@ impl Checkpoint {
     /// The first broken file; or every missing, unexpected and misshapen tensor in one message.
     pub fn open(files: ModelFiles) -> Result<Self> {
         let mut config = ModelConfig::load(&files)?;
-        let tokens = Tokens::load(&files)?;
+        let audio = Audio::load(&files, &config)?;
+        let tokens = match &audio {
+            Some(audio) => Tokens::none(audio.context),
+            None => Tokens::load(&files)?,
+        };
         let weights = Weights::open(&files)?;
         config.trained_length = tokens.model_max_length;
         let mut notes = config.notes.clone();
@@ -83,28 +96,58 @@ impl Checkpoint {
             ));
             n_layer = won;
         }
-        let names = |suffix: &str| format!("layers.0.mixer.{suffix}");
-        let shape_of = |name: &str| weights.get(name).map(|t| t.shape.clone());
-        let (a_log, dt, conv) = (
-            shape_of(&names("A_log")),
-            shape_of(&names("dt_proj.weight")),
-            shape_of(&names("conv1d.weight")),
-        );
-        let at = |shape: &Option<Vec<usize>>, i: usize| shape.as_ref().and_then(|s| s.get(i).copied());
-        let embedding = shape_of("embeddings.weight");
+        let size = |name: &str, i: usize| weights.get(name).and_then(|t| t.shape.get(i).copied());
+        let mixer = |layer: usize| {
+            let size = |suffix: &str, i: usize| size(&format!("layers.{layer}.mixer.{suffix}"), i);
+            MixerShape {
+                d_inner: size("A_log", 0).or(config.d_inner).unwrap_or(2 * config.d_model),
+                d_state: size("A_log", 1).or(config.d_state).unwrap_or(16),
+                d_conv: size("conv1d.weight", 2).or(config.d_conv).unwrap_or(4),
+                dt_rank: size("dt_proj.weight", 1).or(config.dt_rank).unwrap_or(config.d_model.div_ceil(16)),
+            }
+        };
+        // Only pruning makes blocks differ, and only CleanUMamba is pruned.
+        let own = config.layout == Layout::CleanUMamba;
+        let mixers: Vec<MixerShape> =
+            (0..if own { n_layer.min(layers).max(1) } else { 1 }).map(mixer).collect();
+        let most = |of: fn(&MixerShape) -> usize| mixers.iter().map(of).max().unwrap_or(0);
+        let encoding = audio.map(|audio| audio.encoding);
+        let unet = config.unet.map(|unet| unet_shape(&weights, unet));
+        let (d_model, vocab, front) = match encoding {
+            Some(Encoding::CleanUMamba) => {
+                (size("tsfm_conv1.weight", 0), Some(0), unet.as_ref().map_or(0, UNetShape::values_a_frame))
+            }
+            Some(Encoding::Frames { hop }) => (size("frame_proj.weight", 0), Some(0), hop),
+            None | Some(Encoding::Mulaw8) => {
+                (size("embeddings.weight", 1), size("embeddings.weight", 0).or(config.vocab), 0)
+            }
+        };
         let shape = MambaShape {
             n_layer,
-            d_model: at(&embedding, 1).unwrap_or(config.d_model),
-            d_inner: at(&a_log, 0).or(config.d_inner).unwrap_or(2 * config.d_model),
-            d_state: at(&a_log, 1).or(config.d_state).unwrap_or(16),
-            d_conv: at(&conv, 2).or(config.d_conv).unwrap_or(4),
-            dt_rank: at(&dt, 1).or(config.dt_rank).unwrap_or(config.d_model.div_ceil(16)),
-            vocab: at(&embedding, 0).or(config.vocab).unwrap_or(1),
+            d_model: d_model.unwrap_or(config.d_model),
+            d_inner: most(|m| m.d_inner),
+            d_state: most(|m| m.d_state),
+            d_conv: most(|m| m.d_conv),
+            dt_rank: most(|m| m.dt_rank),
+            vocab: vocab.unwrap_or(1),
+            front,
         };
-        let has = |name: &str| weights.get(&names(name)).is_some();
+        let has = |name: &str| weights.get(&format!("layers.0.mixer.{name}")).is_some();
         let use_bias = config.use_bias.unwrap_or_else(|| has("in_proj.bias"));
         let use_conv_bias = config.use_conv_bias.unwrap_or_else(|| has("conv1d.bias"));
-        let checkpoint = Self { files, weights, config, shape, tokens, notes, use_bias, use_conv_bias };
+        let checkpoint = Self {
+            files,
+            weights,
+            config,
+            shape,
+            tokens,
+            audio,
+            notes,
+            use_bias,
+            use_conv_bias,
+            mixers,
+            unet,
+        };
         checkpoint.check_sizes()?;
         checkpoint.check_tensors()?;
         checkpoint.with_head_note()
@@ -118,6 +161,43 @@ impl Checkpoint {
     /// How it walks over a sequence: what decides whether it can stream.
     pub fn schedule(&self) -> Schedule {
         Schedule::TimeMajor
+    }
+
+    /// What it reads.
+    pub fn modality(&self) -> Modality {
+        if self.audio.is_some() { Modality::Audio } else { Modality::Dna }
+    }
+
+    /// How samples become rows; `None` where each token id is one.
+    pub fn front(&self) -> Option<Front> {
+        match self.audio?.encoding {
+            Encoding::Mulaw8 => None,
+            Encoding::Frames { hop } => Some(Front { hop, reach: hop }),
+            Encoding::CleanUMamba => self.unet.as_ref().map(UNetShape::front),
+        }
+    }
+
+    /// The convolutions around its blocks.
+    ///
+    /// # Errors
+    /// [`Error::NoDecoder`] where it has none.
+    pub fn unet(&self) -> Result<&UNetShape> {
+        self.unet.as_ref().ok_or_else(|| Error::NoDecoder { model: self.name() })
+    }
+
+    /// Sizes of block `i`.
+    pub fn mixer_shape(&self, i: usize) -> MixerShape {
+        let MambaShape { d_inner, d_state, d_conv, dt_rank, .. } = self.shape;
+        let same = MixerShape { d_inner, d_state, d_conv, dt_rank };
+        if self.mixers.len() > 1 { self.mixers.get(i).copied().unwrap_or(same) } else { same }
+    }
+
+    /// Trained values, without a separate head.
+    pub fn parameters(&self) -> usize {
+        match self.audio.map(|audio| audio.encoding) {
+            None | Some(Encoding::Mulaw8) => self.shape.parameters(),
+            _ => self.expected().iter().map(|(_, shape)| shape.iter().product::<usize>()).sum(),
+        }
     }
 
     /// Its files.
@@ -139,7 +219,8 @@ impl Checkpoint {
         for (key, said, found) in [
             // With none at all, their names are strange, and the list of tensors shows how.
             ("the number of layers", Some(s.n_layer), if layers == 0 { s.n_layer } else { layers }),
-            ("the model width", Some(c.d_model), s.d_model),
+            // That of CleanUMamba's config is from before the pruning.
+            ("the model width", self.unet.is_none().then_some(c.d_model), s.d_model),
             ("the inner width", c.d_inner, s.d_inner),
             ("the state size", c.d_state, s.d_state),
             ("the number of conv taps", c.d_conv, s.d_conv),
@@ -147,6 +228,9 @@ impl Checkpoint {
             // Some releases pad the rows and some, with the same key, don't.
             ("the vocabulary", if c.vocab == Some(s.vocab) { c.vocab } else { padded }, s.vocab),
         ] {
+            if key == "the vocabulary" && self.front().is_some() {
+                continue;
+            }
             match said {
                 Some(said) if said != found => {
                     wrong.push(format!("{key} is {said} in config.json but {found} in the tensors"));
@@ -155,10 +239,20 @@ impl Checkpoint {
                 _ => {}
             }
         }
+        let levels = self.unet.iter().flat_map(|unet| unet.encoder.iter().chain(&unet.decoder));
+        if levels.clone().any(|level| level.inner == 0) || levels.clone().any(|level| level.out == 0) {
+            wrong.push("the width of a convolution is 0 in the tensors".into());
+        }
         if !wrong.is_empty() {
             return Err(Error::Tensors { model: self.name(), problems: wrong.join("; ") });
         }
-        if self.tokens.max_id() as usize >= s.vocab {
+        if let Some(Audio { encoding: Encoding::Mulaw8, .. }) = self.audio
+            && s.vocab < 256
+        {
+            let message = format!("mulaw8 has 256 tokens, but the embedding has {} rows", s.vocab);
+            return Err(Error::Config { path: self.config.path.clone(), message });
+        }
+        if self.audio.is_none() && self.tokens.max_id() as usize >= s.vocab {
             return Err(Error::Config {
                 path: self.config.path.clone(),
                 message: format!(
@@ -179,8 +273,17 @@ impl Checkpoint {
 
     /// Name and shape of every tensor that must be there.
     fn expected(&self) -> Vec<(String, Vec<usize>)> {
-        let MambaShape { n_layer, d_model, d_inner, d_state, d_conv, dt_rank, vocab } = self.shape;
-        let mut list = vec![("embeddings.weight".to_owned(), vec![vocab, d_model])];
+        let MambaShape { n_layer, d_model, vocab, .. } = self.shape;
+        let mut list = match self.audio.map(|audio| audio.encoding) {
+            None | Some(Encoding::Mulaw8) => vec![("embeddings.weight".to_owned(), vec![vocab, d_model])],
+            Some(Encoding::Frames { hop }) => vec![
+                ("frame_proj.weight".to_owned(), vec![d_model, hop]),
+                ("frame_proj.bias".to_owned(), vec![d_model]),
+            ],
+            Some(Encoding::CleanUMamba) => {
+                self.unet.as_ref().map_or_else(Vec::new, |unet| unet.expected(d_model))
+            }
+        };
         let norm = |list: &mut Vec<(String, Vec<usize>)>, name: &str| {
             list.push((format!("{name}.weight"), vec![d_model]));
             if self.config.norm == NormKind::Layer {
@@ -190,6 +293,7 @@ impl Checkpoint {
         norm(&mut list, "norm_f");
         // A damaged config may count millions: no more are listed than have tensors, or one.
         for i in 0..n_layer.min(self.found_layers().max(1)) {
+            let MixerShape { d_inner, d_state, d_conv, dt_rank } = self.mixer_shape(i);
             norm(&mut list, &format!("layers.{i}.norm"));
             let mut mixer =
                 |name: &str, shape: Vec<usize>| list.push((format!("layers.{i}.mixer.{name}"), shape));
@@ -279,7 +383,11 @@ impl Checkpoint {
         Ok(self)
     }
 
-    fn tensor(&self, name: &str) -> Result<Vec<f32>> {
+    /// The values of a tensor, by its normalised name.
+    ///
+    /// # Errors
+    /// When it is missing, can't be read or holds a NaN.
+    pub(crate) fn tensor(&self, name: &str) -> Result<Vec<f32>> {
         match self.weights.get(name) {
             Some(tensor) => self.weights.read(tensor),
             None => Err(Error::Tensors { model: self.name(), problems: format!("missing tensors: {name}") }),
@@ -354,6 +462,23 @@ impl Checkpoint {
             out_proj_bias: bias(self.use_bias, "out_proj.bias")?,
         })
     }
+}
+
+/// Widths of the convolutions, from the tensors; those that are not there are 1, and found missing.
+fn unet_shape(weights: &Weights, config: UNetConfig) -> UNetShape {
+    let UNetConfig { levels, taps, stride } = config;
+    let rows = |name: &str| weights.get(name).and_then(|t| t.shape.first().copied()).unwrap_or(1);
+    let encoder = (0..levels).map(|i| LevelShape {
+        inner: rows(&format!("encoder.{i}.0.weight")),
+        out: rows(&format!("encoder.{i}.2.weight")) / 2,
+    });
+    let encoder: Vec<LevelShape> = encoder.collect();
+    // A decoder level gives what the next one reads, which is added to what the encoder gave there.
+    let decoder = (0..levels).map(|j| LevelShape {
+        inner: rows(&format!("decoder.{j}.0.weight")) / 2,
+        out: if j + 1 == levels { 1 } else { encoder[levels - 2 - j].out },
+    });
+    UNetShape { taps, stride, decoder: decoder.collect(), encoder }
 }
 
 /// Indices of layers among the tensors.

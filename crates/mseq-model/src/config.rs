@@ -17,14 +17,29 @@ pub struct MambaShape {
     pub d_conv: usize,
     /// Rank of dt.
     pub dt_rank: usize,
-    /// Rows of the embedding.
+    /// Rows of the embedding; 0 where the model reads samples.
     pub vocab: usize,
+    /// Values of workspace that a row takes before the first block, beyond the hidden states.
+    pub front: usize,
+}
+
+/// Sizes of one block. Pruning may leave each block its own; [`MambaShape`] has the largest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MixerShape {
+    /// Width inside the block.
+    pub d_inner: usize,
+    /// States a channel.
+    pub d_state: usize,
+    /// Taps of the convolution.
+    pub d_conv: usize,
+    /// Rank of dt.
+    pub dt_rank: usize,
 }
 
 impl MambaShape {
-    /// Trained values of a model of this shape, without a separate head.
+    /// Trained values of a model of this shape that reads tokens, without a separate head.
     pub fn parameters(&self) -> usize {
-        let Self { n_layer, d_model, d_inner, d_state, d_conv, dt_rank, vocab } = *self;
+        let Self { n_layer, d_model, d_inner, d_state, d_conv, dt_rank, vocab, .. } = *self;
         let block = d_model
             + 2 * d_inner * d_model
             + d_inner * (d_conv + 1)
@@ -43,6 +58,8 @@ pub enum Layout {
     HuggingFace,
     /// `state-spaces/mamba`: `d_model`, `n_layer`, `ssm_cfg`.
     Original,
+    /// `lab-emi/CleanUMamba`: `encoder_n_layers`, `tsfm_n_layers`.
+    CleanUMamba,
 }
 
 /// Normalisation of a model.
@@ -95,6 +112,19 @@ pub struct ModelConfig {
     pub notes: Vec<String>,
     /// Length that the model was trained at, where the files say so.
     pub trained_length: Option<u64>,
+    /// Convolutions around the blocks.
+    pub unet: Option<UNetConfig>,
+}
+
+/// What a config says of the convolutions of CleanUMamba. Their widths are the tensors'.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UNetConfig {
+    /// Of the encoder, and of the decoder.
+    pub levels: usize,
+    /// Taps of each.
+    pub taps: usize,
+    /// Stride of each.
+    pub stride: usize,
 }
 
 /// Typed look-ups in the object of `config.json`, with the file in every message.
@@ -161,10 +191,17 @@ impl ModelConfig {
     /// # Errors
     /// When it is missing, broken, contradicts itself, or names a family that can't run.
     pub fn load(files: &ModelFiles) -> Result<Self> {
-        let json = files.json("config.json")?.ok_or_else(|| Error::MissingFile {
-            model: files.name(),
-            file: "config.json".into(),
-            hint: "give a directory with config.json and *.safetensors",
+        let json = files.json("config.json")?.ok_or_else(|| match files {
+            ModelFiles::File(_) => Error::MissingFile {
+                model: files.name(),
+                file: "config in its __metadata__".into(),
+                hint: "give the directory that holds it beside its config.json",
+            },
+            _ => Error::MissingFile {
+                model: files.name(),
+                file: "config.json".into(),
+                hint: "give a directory with config.json and *.safetensors",
+            },
         })?;
         let path = files.path("config.json");
         let Value::Object(map) = &json else {
@@ -180,7 +217,14 @@ impl ModelConfig {
             Some("caduceus") => unsupported("Caduceus"),
             Some(other) => unsupported(&format!("'{other}'")),
             None if map.contains_key("params") || map.contains_key("dim") => unsupported("Codestral-Mamba"),
-            None if map.contains_key("network_config") => unsupported("CleanUMamba"),
+            None if map.contains_key("network_config") => {
+                let network = map.get("network_config").and_then(Value::as_object);
+                let network = network.ok_or_else(|| keys.error("network_config is not an object".into()))?;
+                Self::clean_u_mamba(files, &Keys { path: keys.path.clone(), map: network })
+            }
+            None if map.contains_key("encoder_n_layers") && map.contains_key("tsfm_n_layers") => {
+                Self::clean_u_mamba(files, &keys)
+            }
             None if map.contains_key("d_model") && map.contains_key("n_layer") => {
                 match map.get("ssm_cfg").and_then(|c| c.get("layer")).and_then(Value::as_str) {
                     None | Some("Mamba1") => {}
@@ -250,6 +294,63 @@ impl ModelConfig {
             use_conv_bias: keys.bool("use_conv_bias")?,
             notes,
             trained_length: None,
+            unet: None,
+        })
+    }
+
+    fn clean_u_mamba(files: &ModelFiles, keys: &Keys<'_>) -> Result<Self> {
+        for (key, family) in [
+            ("mamba_v2", "CleanUMamba with Mamba-2 blocks (mamba_v2)"),
+            ("mamba_s4", "CleanUMamba with S4 blocks (mamba_s4)"),
+            ("LSTM", "CleanUMamba with an LSTM"),
+        ] {
+            if keys.bool(key)?.unwrap_or(false) {
+                return Err(Error::UnsupportedFamily { model: files.name(), family: family.into() });
+            }
+        }
+        for key in ["channels_input", "channels_output"] {
+            if let Some(n) = keys.size(key)?.filter(|n| *n != 1) {
+                return Err(keys.error(format!("{key} is {n}; models of one channel are supported")));
+            }
+        }
+        let unet = UNetConfig {
+            levels: keys.required_size("encoder_n_layers")?,
+            taps: keys.size("kernel_size")?.unwrap_or(4),
+            stride: keys.size("stride")?.unwrap_or(2),
+        };
+        let UNetConfig { levels, taps, stride } = unet;
+        let fits = levels <= 16 && (2..=16).contains(&stride) && taps <= 256;
+        if !fits || taps == stride || !taps.is_multiple_of(stride) {
+            return Err(keys.error(format!(
+                "encoder_n_layers {levels}, kernel_size {taps}, stride {stride}; supported are up to 16 layers of stride \
+                 2 to 16 whose kernel is 2 strides or more"
+            )));
+        }
+        if stride.pow(levels as u32) > 1 << 20 {
+            return Err(keys.error(format!("a frame of {levels} layers of stride {stride} is too long")));
+        }
+        Ok(Self {
+            path: keys.path.clone(),
+            layout: Layout::CleanUMamba,
+            norm: NormKind::Layer,
+            eps: 1e-5,
+            tied: false,
+            residual_in_fp32: true,
+            n_layer: keys.required_size("tsfm_n_layers")?,
+            leftover_n_layer: None,
+            // Before pruning: the tensors count.
+            d_model: keys.required_size("tsfm_d_model")?,
+            d_inner: None,
+            d_conv: None,
+            d_state: None,
+            dt_rank: None,
+            vocab: None,
+            vocab_multiple: 1,
+            use_bias: None,
+            use_conv_bias: None,
+            notes: Vec::new(),
+            trained_length: None,
+            unet: Some(unet),
         })
     }
 
@@ -282,6 +383,7 @@ impl ModelConfig {
             use_conv_bias: Some(ssm.bool("conv_bias")?.unwrap_or(true)),
             notes: Vec::new(),
             trained_length: None,
+            unet: None,
         })
     }
 }

@@ -28,6 +28,12 @@ pub enum Error {
         /// The model.
         model: String,
     },
+    /// A model that gives no audio.
+    #[error("{model}: has no decoder; `enhance` needs a model that gives audio, such as CleanUMamba")]
+    NoDecoder {
+        /// The model.
+        model: String,
+    },
     /// A file of the directory is missing.
     #[error("{model}: no {file}; {hint}")]
     MissingFile {
@@ -68,7 +74,7 @@ pub enum Error {
     },
     /// A model of a known family that this version can't run.
     #[error(
-        "{model}: {family} models are not supported yet; supported: Mamba-1, Hugging Face (model_type mamba) or original layout"
+        "{model}: {family} models are not supported yet; supported: Mamba-1, Hugging Face (model_type mamba) or original layout, and CleanUMamba with Mamba-1 blocks"
     )]
     UnsupportedFamily {
         /// The model.

@@ -4,17 +4,20 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
+use crate::weights::metadata;
 use crate::{Error, Result};
 
 /// Something to read tensors from.
 pub trait ReadSeek: Read + Seek {}
 impl<T: Read + Seek> ReadSeek for T {}
 
-/// The files of one model: a directory, or bytes inside the program.
+/// The files of one model: a directory, one file, or bytes inside the program.
 #[derive(Debug, Clone)]
 pub enum ModelFiles {
     /// A directory.
     Dir(PathBuf),
+    /// A safetensors file whose `__metadata__` holds the config.
+    File(PathBuf),
     /// A built-in model.
     Builtin {
         /// Its name.
@@ -24,7 +27,23 @@ pub enum ModelFiles {
     },
 }
 
+fn file_name(path: &Path) -> Option<String> {
+    path.file_name().map(|name| name.to_string_lossy().into_owned())
+}
+
 impl ModelFiles {
+    /// The directory at `path`, or the safetensors file there that holds its config.
+    ///
+    /// # Errors
+    /// When there is none, or it is another file.
+    pub fn at(path: &Path) -> Result<Self> {
+        let is_safetensors = path.extension().is_some_and(|e| e.eq_ignore_ascii_case("safetensors"));
+        if is_safetensors && fs::metadata(path).is_ok_and(|meta| meta.is_file()) {
+            return Ok(Self::File(path.to_owned()));
+        }
+        Self::dir(path)
+    }
+
     /// The directory at `path`.
     ///
     /// # Errors
@@ -34,7 +53,9 @@ impl ModelFiles {
             Ok(meta) if meta.is_dir() => Ok(Self::Dir(path.to_owned())),
             Ok(_) => Err(Error::Config {
                 path: path.display().to_string(),
-                message: "is a file; give the directory that holds config.json and *.safetensors".into(),
+                message: "is a file; give the directory that holds config.json and *.safetensors, or one \
+                          .safetensors file with its config inside"
+                    .into(),
             }),
             Err(_) => Err(Error::NoSuchModel { path: path.display().to_string() }),
         }
@@ -43,7 +64,7 @@ impl ModelFiles {
     /// The model as the user named it.
     pub fn name(&self) -> String {
         match self {
-            Self::Dir(path) => path.display().to_string(),
+            Self::Dir(path) | Self::File(path) => path.display().to_string(),
             Self::Builtin { name, .. } => (*name).to_owned(),
         }
     }
@@ -52,6 +73,8 @@ impl ModelFiles {
     pub(crate) fn path(&self, file: &str) -> String {
         match self {
             Self::Dir(path) => path.join(file).display().to_string(),
+            Self::File(path) if file == "config.json" => format!("{}: __metadata__.config", path.display()),
+            Self::File(path) => path.display().to_string(),
             Self::Builtin { name, .. } => format!("{name}:{file}"),
         }
     }
@@ -69,6 +92,7 @@ impl ModelFiles {
                     names.push(entry.map_err(io)?.file_name().to_string_lossy().into_owned());
                 }
             }
+            Self::File(path) => names.extend(file_name(path)),
             Self::Builtin { files, .. } => names.extend(files.iter().map(|(name, _)| (*name).to_owned())),
         }
         names.sort_unstable();
@@ -86,6 +110,19 @@ impl ModelFiles {
                 Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
                 Err(source) => Err(Error::Io { path: self.path(file), source }),
             },
+            Self::File(path) => {
+                let mut reader = match File::open(path) {
+                    Ok(f) => Box::new(f),
+                    Err(source) => return Err(Error::Io { path: path.display().to_string(), source }),
+                };
+                if file == "config.json" {
+                    let config = metadata(reader.as_mut(), &path.display().to_string(), "config")?;
+                    return Ok(
+                        config.map(|text| Box::new(Cursor::new(text.into_bytes())) as Box<dyn ReadSeek>)
+                    );
+                }
+                Ok((file_name(path).as_deref() == Some(file)).then_some(reader as Box<dyn ReadSeek>))
+            }
             Self::Builtin { files, .. } => {
                 let found = files.iter().find(|(name, _)| *name == file);
                 Ok(found.map(|(_, bytes)| Box::new(Cursor::new(*bytes)) as Box<dyn ReadSeek>))

@@ -7,7 +7,7 @@ use crate::{Error, ModelFiles, Result};
 /// How characters of DNA become token ids.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tokens {
-    /// Upper-case letters and their ids.
+    /// Upper-case letters and their ids; none for a model of audio.
     pub letters: BTreeMap<char, u32>,
     /// Id of every other legal character.
     pub unknown: u32,
@@ -60,7 +60,6 @@ impl Tokens {
         let error = |message: String| Error::Config { path: files.path("config.json"), message };
         match object.get("modality").and_then(Value::as_str) {
             Some("dna") => {}
-            Some("audio") => return Err(error("mamba_seq.modality is audio: not supported yet".into())),
             Some(other) => return Err(error(format!("mamba_seq.modality is '{other}', not dna or audio"))),
             None => return Err(error("mamba_seq has no modality; use \"modality\": \"dna\"".into())),
         }
@@ -97,6 +96,12 @@ impl Tokens {
             },
         };
         Ok(Self { letters, unknown, context, origin: "config.json (mamba_seq)", model_max_length })
+    }
+
+    /// For a model that reads no letters.
+    pub(crate) fn none(context: Option<u64>) -> Self {
+        let origin = "config.json (mamba_seq)";
+        Self { letters: BTreeMap::new(), unknown: 0, context, origin, model_max_length: None }
     }
 
     /// The largest id.

@@ -45,6 +45,10 @@ fn normalise(name: &str) -> String {
     {
         rest = inner;
     }
+    // CleanUMamba's name of them.
+    if let Some(block) = rest.strip_prefix("tsfm_Mamba_layers.") {
+        return format!("layers.{block}");
+    }
     match rest {
         "embedding.weight" => "embeddings.weight".to_owned(),
         _ => rest.to_owned(),
@@ -87,7 +91,8 @@ impl Weights {
 
     /// The element type of most weights, for information.
     pub fn dtype(&self) -> Option<WeightDType> {
-        self.get("embeddings.weight").and_then(|t| match t.dtype {
+        let first = ["embeddings.weight", "norm_f.weight"].iter().find_map(|name| self.get(name));
+        first.and_then(|t| match t.dtype {
             Dtype::F32 => Some(WeightDType::F32),
             Dtype::F16 => Some(WeightDType::F16),
             Dtype::BF16 => Some(WeightDType::Bf16),
@@ -140,17 +145,34 @@ impl Weights {
     }
 }
 
-/// Reads and checks the header of one safetensors file.
-fn header(reader: &mut dyn ReadSeek, file: &str, path: &str) -> Result<Vec<Tensor>> {
+/// What the header of one safetensors file says, before any check of its tensors.
+struct Header {
+    entries: HashMap<String, serde_json::Value>,
+    /// Where the data begins.
+    data: u64,
+    /// Of the file.
+    size: u64,
+}
+
+/// A text of a file's `__metadata__`.
+pub(crate) fn metadata(reader: &mut dyn ReadSeek, path: &str, key: &str) -> Result<Option<String>> {
+    let header = read_header(reader, path)?;
+    let text = header.entries.get("__metadata__").and_then(|meta| meta.get(key));
+    Ok(text.and_then(serde_json::Value::as_str).map(str::to_owned))
+}
+
+fn truncated(path: &str, has: u64, needs: u64) -> Error {
+    let message = format!("truncated: the file has {has} bytes, its header needs {needs}; copy it again");
+    Error::Safetensors { path: path.to_owned(), message }
+}
+
+fn read_header(reader: &mut dyn ReadSeek, path: &str) -> Result<Header> {
     let broken = |message: String| Error::Safetensors { path: path.to_owned(), message };
     let io = |source| Error::Io { path: path.to_owned(), source };
-    let truncated = |has: u64, needs: u64| {
-        broken(format!("truncated: the file has {has} bytes, its header needs {needs}; copy it again"))
-    };
     let size = reader.seek(SeekFrom::End(0)).map_err(io)?;
     reader.rewind().map_err(io)?;
     if size < 8 {
-        return Err(truncated(size, 8));
+        return Err(truncated(path, size, 8));
     }
     let mut len = [0u8; 8];
     reader.read_exact(&mut len).map_err(io)?;
@@ -159,12 +181,19 @@ fn header(reader: &mut dyn ReadSeek, file: &str, path: &str) -> Result<Vec<Tenso
         return Err(broken("is not a safetensors file: its first 8 bytes are no header length".into()));
     }
     if 8 + len > size {
-        return Err(truncated(size, 8 + len));
+        return Err(truncated(path, size, 8 + len));
     }
     let mut json = vec![0u8; len as usize];
     reader.read_exact(&mut json).map_err(io)?;
     let no_json = |e: serde_json::Error| broken(format!("is not a safetensors file: header: {e}"));
-    let mut entries: HashMap<String, serde_json::Value> = serde_json::from_slice(&json).map_err(no_json)?;
+    let entries = serde_json::from_slice(&json).map_err(no_json)?;
+    Ok(Header { entries, data: 8 + len, size })
+}
+
+/// Reads and checks the header of one safetensors file.
+fn header(reader: &mut dyn ReadSeek, file: &str, path: &str) -> Result<Vec<Tensor>> {
+    let broken = |message: String| Error::Safetensors { path: path.to_owned(), message };
+    let Header { mut entries, data, size } = read_header(reader, path)?;
     entries.remove("__metadata__");
     let mut tensors = Vec::with_capacity(entries.len());
     for (name, value) in entries {
@@ -175,11 +204,10 @@ fn header(reader: &mut dyn ReadSeek, file: &str, path: &str) -> Result<Vec<Tenso
     tensors.sort_by_key(|(_, info)| info.data_offsets);
     // The format's own checks: no holes, no overlaps, shapes that match their bytes.
     let metadata = Metadata::new(None, tensors.clone()).map_err(|e| broken(format!("header: {e}")))?;
-    let data = 8 + len;
     // Offsets are whatever the header says.
     let needs = data.saturating_add(metadata.data_len() as u64);
     if size < needs {
-        return Err(truncated(size, needs));
+        return Err(truncated(path, size, needs));
     }
     if size > needs {
         return Err(broken(format!("has {} bytes after its last tensor; copy it again", size - needs)));

@@ -463,6 +463,7 @@ mod tests {
                 regions: None,
                 parts: None,
                 grid: 1,
+                audio: None,
             },
             output: Output::Parquet(output.to_owned()),
             layout: mseq_sink::EmbedLayout {
@@ -470,6 +471,7 @@ mod tests {
                 dtype: EmbeddingDType::F32,
                 list: ListType::Fixed,
                 region: false,
+                seconds: false,
             }
             .into(),
             arrange: None,

@@ -1,6 +1,6 @@
 use mseq_core::Item;
 use mseq_sink::KeptRows;
-use mseq_source::{Error, SequenceSource, TableSource};
+use mseq_source::{AudioSource, Error, SequenceSource, TableSource};
 
 /// Where records come from.
 pub enum Input {
@@ -8,6 +8,8 @@ pub enum Input {
     Sequences(Box<SequenceSource>),
     /// CSV, TSV and Parquet: a record a row.
     Table(Box<TableSource>),
+    /// Recordings.
+    Audio(Box<AudioSource>),
 }
 
 impl Input {
@@ -20,6 +22,7 @@ impl Input {
         match self {
             Self::Sequences(source) => source.next(),
             Self::Table(table) => table.next(),
+            Self::Audio(audio) => audio.next(),
         }
     }
 
@@ -27,7 +30,7 @@ impl Input {
     /// give them.
     pub(crate) fn take_kept(&mut self) -> Result<Option<KeptRows>, Error> {
         match self {
-            Self::Sequences(_) => Ok(None),
+            Self::Sequences(_) | Self::Audio(_) => Ok(None),
             Self::Table(table) => {
                 Ok(table.take_kept()?.map(|kept| KeptRows::new(kept.first_record, kept.batch)))
             }
@@ -39,6 +42,7 @@ impl Input {
         match self {
             Self::Sequences(source) => source.bases_read(),
             Self::Table(table) => table.bases_read(),
+            Self::Audio(audio) => audio.samples_read(),
         }
     }
 
@@ -46,7 +50,7 @@ impl Input {
     pub(crate) fn bytes_done(&self) -> u64 {
         match self {
             Self::Sequences(source) => source.bytes_done(),
-            Self::Table(_) => 0,
+            Self::Table(_) | Self::Audio(_) => 0,
         }
     }
 }

@@ -133,6 +133,9 @@ pub struct Tally {
     pub bases: u64,
     /// Tokens that went through the model: letters, twice where both strands are read.
     pub tokens: u64,
+    /// Windows of recordings in which no token begins.
+    #[serde(default)]
+    pub skipped_windows: u64,
     /// Letters that became the unknown token.
     pub unknown: u64,
     /// Lower-case letters.
@@ -151,7 +154,8 @@ impl Tally {
 
     pub(crate) fn add(&mut self, record: &RecordSummary) {
         let tail = record.tail;
-        self.tokens += tail.bases;
+        self.tokens += record.tokens;
+        self.skipped_windows += record.skipped_windows;
         if self.last.replace(record.head.index) == Some(record.head.index) {
             // Its other strand: the same letters.
             return;
@@ -182,6 +186,7 @@ impl Tally {
         self.empty += other.empty;
         self.bases += other.bases;
         self.tokens += other.tokens;
+        self.skipped_windows += other.skipped_windows;
         self.unknown += other.unknown;
         self.soft_masked += other.soft_masked;
         self.unknown_records += other.unknown_records;

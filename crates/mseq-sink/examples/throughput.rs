@@ -35,7 +35,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     let encoders = args.next().map(|n| n.parse::<usize>()).transpose()?;
 
-    let layout = EmbedLayout { dim: DIM, dtype, list, region: false };
+    let layout = EmbedLayout { dim: DIM, dtype, list, region: false, seconds: false };
     let metadata = [("mamba_seq.model".to_owned(), "random walk".to_owned())];
     let mut noise = Noise(0x9e37_79b9_7f4a_7c15);
     let mut level = [0.0; DIM];
@@ -92,6 +92,7 @@ fn block(rows: std::ops::Range<u64>, level: &mut [f32; DIM], noise: &mut Noise) 
             end: (i + 1) * 1000,
             strand: Strand::Forward,
             region: None,
+            rate: None,
         });
         for (channel, x) in level.iter_mut().enumerate() {
             *x = 0.9 * *x + 0.44 * noise.normal();

@@ -355,13 +355,19 @@ mod tests {
             end,
             strand,
             region: Some(format!("i{region}").into()),
+            rate: None,
         }
     }
 
     fn arranged(block: &RowBlock, cuts: usize, how: Arrange) -> RowBlock {
         let folder = tempfile::tempdir().unwrap();
-        let layout =
-            EmbedLayout { dim: block.dim, dtype: EmbeddingDType::F32, list: ListType::Fixed, region: true };
+        let layout = EmbedLayout {
+            dim: block.dim,
+            dtype: EmbeddingDType::F32,
+            list: ListType::Fixed,
+            region: true,
+            seconds: false,
+        };
         let options = Options { batch_bytes: 400, arrange: Some(how), ..Options::default() };
         let output = folder.path().join("x.parquet");
         let mut log = RowLog::create(&output, layout, &[], options, || {}).unwrap();

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use arrow_array::builder::{Float64Builder, StringBuilder};
 use arrow_array::{
-    ArrayRef, FixedSizeListArray, Float16Array, Float32Array, ListArray, RecordBatch, UInt64Array,
+    ArrayRef, FixedSizeListArray, Float16Array, Float32Array, Float64Array, ListArray, RecordBatch,
+    UInt64Array,
 };
 use arrow_schema::{DataType, Field, SchemaRef};
 use half::f16;
@@ -25,6 +26,8 @@ pub(crate) enum Kind {
     Position,
     /// Numbers of a model, one a row: noisy.
     Number,
+    /// Times.
+    Seconds,
     /// The numbers of a model in a list: dense, noisy, never searched.
     Values(EmbeddingDType),
 }
@@ -101,6 +104,40 @@ impl Column for Position {
 
     fn take(&mut self) -> Result<ArrayRef> {
         Ok(Arc::new(UInt64Array::from(std::mem::take(&mut self.values))))
+    }
+}
+
+/// A coordinate of a recording as a time.
+pub(crate) struct Seconds {
+    name: &'static str,
+    get: fn(&RowKey) -> u64,
+    values: Vec<f64>,
+}
+
+impl Seconds {
+    pub(crate) fn boxed(name: &'static str, get: fn(&RowKey) -> u64) -> Box<dyn Column> {
+        Box::new(Self { name, get, values: Vec::new() })
+    }
+}
+
+impl Column for Seconds {
+    fn field(&self) -> Field {
+        Field::new(self.name, DataType::Float64, false)
+    }
+
+    fn kind(&self) -> Kind {
+        Kind::Seconds
+    }
+
+    fn push(&mut self, rows: &RowBlock, i: usize) -> Result<usize> {
+        let key = &rows.keys[i];
+        let rate = key.rate.map_or(1, |rate| rate.get());
+        self.values.push((self.get)(key) as f64 / f64::from(rate));
+        Ok(size_of::<f64>())
+    }
+
+    fn take(&mut self) -> Result<ArrayRef> {
+        Ok(Arc::new(Float64Array::from(std::mem::take(&mut self.values))))
     }
 }
 

@@ -10,12 +10,12 @@
 //! # let folder = tempfile::tempdir()?;
 //! # let path = folder.path().join("out.parquet");
 //! let layout =
-//!     EmbedLayout { dim: 2, dtype: EmbeddingDType::F32, list: ListType::Fixed, region: false };
+//!     EmbedLayout { dim: 2, dtype: EmbeddingDType::F32, list: ListType::Fixed, region: false, seconds: false };
 //! let metadata = [("mamba_seq.model".to_owned(), "tiny".to_owned())];
 //! let mut sink = Box::new(ParquetSink::create(&path, layout, &metadata, Options::default())?);
 //! let key = RowKey {
 //!     source: "genome.fa".into(), record: "chr1".into(), record_index: 0,
-//!     start: 0, end: 1000, strand: Strand::Forward, region: None,
+//!     start: 0, end: 1000, strand: Strand::Forward, region: None, rate: None,
 //! };
 //! sink.write(&RowBlock { keys: vec![key], dim: 2, values: vec![0.5, -1.0], scores: vec![] })?;
 //! assert!(!path.exists()); // a file of the final name is always complete

@@ -1,5 +1,6 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 
 use arrow_array::cast::AsArray;
@@ -359,13 +360,16 @@ pub(crate) fn rows_of(batch: &RecordBatch, body: &Body) -> RowBlock {
     let dim = body.dim();
     let mut block = RowBlock::new(dim);
     // Kept columns may follow.
-    let Some(keys) = batch.columns().get(..6) else { return block };
+    let Some(keys) = batch.columns().get(..5) else { return block };
+    let Some(strand) = batch.column_by_name("strand") else { return block };
     let lists = body.list().map(|name| batch.column_by_name(name));
     if matches!(lists, Some(None)) {
         return block;
     }
+    // Rates are not written: seconds tell them, exactly, since an end is never 0.
+    let seconds = batch.column_by_name("end_s").and_then(|c| c.as_primitive_opt::<Float64Type>());
     let region = batch.column_by_name("region").and_then(|region| region.as_string_opt::<i32>());
-    let [source, record, index, start, end, strand] = keys else { return block };
+    let [source, record, index, start, end] = keys else { return block };
     let (Some(source), Some(record), Some(strand)) =
         (source.as_string_opt::<i32>(), record.as_string_opt::<i32>(), strand.as_string_opt::<i32>())
     else {
@@ -395,6 +399,7 @@ pub(crate) fn rows_of(batch: &RecordBatch, body: &Body) -> RowBlock {
                 _ => Strand::Both,
             },
             region: region.is_some().then(|| shared[2].clone()),
+            rate: seconds.and_then(|s| NonZeroU32::new((number(end, i) as f64 / s.value(i)).round() as u32)),
         });
         let Some(Some(embedding)) = lists else { continue };
         let values = match embedding.as_fixed_size_list_opt() {

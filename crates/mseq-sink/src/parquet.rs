@@ -150,6 +150,7 @@ fn properties(
     for (name, kind) in buffer.kinds() {
         properties = match kind {
             Kind::Text => properties.set_column_dictionary_enabled(ColumnPath::from(name), true),
+            Kind::Seconds => properties.set_column_dictionary_enabled(ColumnPath::from(name), false),
             Kind::Position => properties
                 .set_column_dictionary_enabled(ColumnPath::from(name.as_str()), false)
                 .set_column_encoding(ColumnPath::from(name), Encoding::DELTA_BINARY_PACKED),

@@ -1,6 +1,6 @@
 /// The keys under `mamba_seq.` that name a job: each of them changes rows or columns. Whoever
 /// compares jobs adds what only matters to it, such as the shard.
-pub const JOB_KEYS: [&str; 18] = [
+pub const JOB_KEYS: [&str; 21] = [
     "version",
     "model_sha256",
     "modality",
@@ -19,4 +19,7 @@ pub const JOB_KEYS: [&str; 18] = [
     "task",
     "head_sha256",
     "classes",
+    "channel",
+    "normalize",
+    "sample_rate",
 ];

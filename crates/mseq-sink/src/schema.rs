@@ -3,7 +3,7 @@ use std::sync::Arc;
 use arrow_schema::{DataType, Field, FieldRef, Fields, Metadata, Schema};
 use mseq_core::{EmbeddingDType, ListType};
 
-use crate::column::{Bits, Column, Embedding, Label, Likelihood, Most, Position, Text, Tokens};
+use crate::column::{Bits, Column, Embedding, Label, Likelihood, Most, Position, Seconds, Text, Tokens};
 use crate::{Error, Result};
 
 /// How `embed` writes its rows: the width, element type and list type of the `embedding` column.
@@ -17,6 +17,8 @@ pub struct EmbedLayout {
     pub list: ListType,
     /// Whether there is a column `region`: the interval that a row was cut from.
     pub region: bool,
+    /// Whether there are columns `start_s` and `end_s`: `start` and `end` of recordings, in seconds.
+    pub seconds: bool,
 }
 
 impl EmbedLayout {
@@ -31,7 +33,7 @@ impl EmbedLayout {
     /// ```
     /// # use mseq_core::{EmbeddingDType, ListType};
     /// let (dtype, list) = (EmbeddingDType::F32, ListType::Fixed);
-    /// let layout = mseq_sink::EmbedLayout { dim: 128, dtype, list, region: false };
+    /// let layout = mseq_sink::EmbedLayout { dim: 128, dtype, list, region: false, seconds: false };
     /// let names: Vec<_> = layout.schema(&[])?.fields().iter().map(|f| f.name().clone()).collect();
     /// assert_eq!(names, ["source", "record", "record_index", "start", "end", "strand", "embedding"]);
     /// # Ok::<(), mseq_sink::Error>(())
@@ -72,6 +74,8 @@ impl EmbedLayout {
 pub struct ScoreLayout {
     /// Whether there is a column `region`.
     pub region: bool,
+    /// Whether there are columns `start_s` and `end_s`: recordings.
+    pub seconds: bool,
 }
 
 /// How `classify` writes its rows.
@@ -83,13 +87,15 @@ pub struct ClassLayout {
     pub list: ListType,
     /// Whether there is a column `region`.
     pub region: bool,
+    /// Whether there are columns `start_s` and `end_s`: recordings.
+    pub seconds: bool,
 }
 
 impl ClassLayout {
     /// Type of the column `probabilities`.
     fn lists(&self) -> EmbedLayout {
         let (dim, dtype) = (self.classes.len(), EmbeddingDType::F32);
-        EmbedLayout { dim, dtype, list: self.list, region: self.region }
+        EmbedLayout { dim, dtype, list: self.list, region: self.region, seconds: self.seconds }
     }
 }
 
@@ -141,6 +147,15 @@ impl Body {
         }
     }
 
+    /// Whether there are columns `start_s` and `end_s`.
+    fn seconds(&self) -> bool {
+        match self {
+            Self::Embed(layout) => layout.seconds,
+            Self::Score(layout) => layout.seconds,
+            Self::Classify(layout) => layout.seconds,
+        }
+    }
+
     /// The column that holds the numbers of a row as a list; `None` for scores.
     pub(crate) fn list(&self) -> Option<&'static str> {
         match self {
@@ -158,8 +173,12 @@ impl Body {
             Position::boxed("record_index", |key| key.record_index),
             Position::boxed("start", |key| key.start),
             Position::boxed("end", |key| key.end),
-            Text::boxed("strand", |key| key.strand.as_str()),
         ];
+        if self.seconds() {
+            columns.push(Seconds::boxed("start_s", |key| key.start));
+            columns.push(Seconds::boxed("end_s", |key| key.end));
+        }
+        columns.push(Text::boxed("strand", |key| key.strand.as_str()));
         if self.region() {
             columns.push(Text::boxed("region", |key| key.region.as_deref().unwrap_or_default()));
         }
@@ -298,8 +317,13 @@ mod tests {
     #[test]
     fn no_list_is_that_wide() {
         for dim in [0, i32::MAX as usize + 1] {
-            let layout =
-                EmbedLayout { dim, dtype: EmbeddingDType::F32, list: ListType::Fixed, region: false };
+            let layout = EmbedLayout {
+                dim,
+                dtype: EmbeddingDType::F32,
+                list: ListType::Fixed,
+                region: false,
+                seconds: false,
+            };
             assert!(matches!(layout.schema(&[]), Err(Error::Dim { .. })));
         }
     }

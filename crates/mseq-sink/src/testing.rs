@@ -7,7 +7,13 @@ use crate::EmbedLayout;
 /// Every way to write an embedding of `dim` channels.
 pub(crate) fn layouts(dim: usize) -> impl Iterator<Item = EmbedLayout> {
     [EmbeddingDType::F32, EmbeddingDType::F16].into_iter().flat_map(move |dtype| {
-        [ListType::Fixed, ListType::Variable].map(|list| EmbedLayout { dim, dtype, list, region: false })
+        [ListType::Fixed, ListType::Variable].map(|list| EmbedLayout {
+            dim,
+            dtype,
+            list,
+            region: false,
+            seconds: false,
+        })
     })
 }
 
@@ -24,6 +30,7 @@ pub(crate) fn rows(n: usize, dim: usize) -> RowBlock {
             end: 1000 * (i as u64 % 10 + 1),
             strand: if i % 2 == 0 { Strand::Forward } else { Strand::Reverse },
             region: None,
+            rate: None,
         });
         block.values.extend((0..dim).map(|c| ((i * 7 + c * 3) % 501) as f32 / 8.0 - 30.0));
     }
@@ -69,6 +76,7 @@ pub(crate) fn read_back(batches: &[arrow_array::RecordBatch], dim: usize) -> Row
                     _ => Strand::Both,
                 },
                 region: batch.column_by_name("region").map(|c| c.as_string::<i32>().value(i).into()),
+                rate: None,
             });
             let row = match embedding.as_fixed_size_list_opt() {
                 Some(lists) => lists.value(i),

@@ -12,6 +12,8 @@ pub struct Counts {
     pub bases: u64,
     /// Bases of each record, in reading order: 8 bytes a record.
     pub lengths: Vec<u64>,
+    /// Of recordings, samples a second of each.
+    pub rates: Vec<std::num::NonZeroU32>,
 }
 
 /// Counts all inputs without making tokens: by the index beside a FASTA file, else by reading it

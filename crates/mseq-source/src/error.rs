@@ -1,9 +1,11 @@
 use std::io;
 
+mod audio;
 mod bed;
 mod index;
 mod table;
 
+pub use audio::AudioError;
 pub use bed::BedError;
 pub use index::IndexError;
 pub use table::TableError;
@@ -20,7 +22,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 pub enum Error {
     /// A VCF file.
     #[error(transparent)]
-    Vcf(#[from] crate::VcfError),
+    Vcf(Box<crate::VcfError>),
     /// Nothing was named.
     #[error("no input named; give a file, a directory, a glob or - for stdin")]
     NoInput,
@@ -212,6 +214,9 @@ pub enum Error {
     /// An index that is damaged or does not match its file.
     #[error(transparent)]
     Index(#[from] IndexError),
+    /// A recording that cannot be used.
+    #[error(transparent)]
+    Audio(#[from] AudioError),
     /// A BED file that cannot be used.
     #[error(transparent)]
     Bed(#[from] BedError),
@@ -248,10 +253,23 @@ pub enum Error {
     },
 }
 
+impl From<crate::VcfError> for Error {
+    fn from(e: crate::VcfError) -> Self {
+        Self::Vcf(Box::new(e))
+    }
+}
+
 impl Error {
     /// Whether the user asked for a known format that is not supported yet: exit code 2.
     pub fn is_usage(&self) -> bool {
-        matches!(self, Error::NotBuilt { .. } | Error::Compression { .. })
+        matches!(
+            self,
+            Error::NotBuilt { .. }
+                | Error::Compression { .. }
+                | Error::Audio(
+                    AudioError::IsDna { .. } | AudioError::Channels { .. } | AudioError::NoChannel { .. }
+                )
+        )
     }
 
     /// Whether one record is bad and the reading can go on after it, as

@@ -11,18 +11,20 @@ const HEAD_BYTES: usize = 512;
 const SHOWN_BYTES: usize = 24;
 
 const MEND: &str = "this version reads FASTA and FASTQ";
+const MEND_AUDIO: &str =
+    "the model reads DNA; give a model of audio with --model, and audio in a run of its own";
 const MEND_BAM: &str = "use: samtools fasta FILE | mamba-seq embed -";
 
 /// Offset, bytes there, name, and what to do instead.
 const MAGICS: [(usize, &[u8], &str, &str); 17] = [
-    (0, b"fLaC", "FLAC audio", MEND),
-    (0, b"ID3", "MP3 audio", MEND),
-    (0, b"\xff\xfb", "MP3 audio", MEND),
-    (0, b"\xff\xf3", "MP3 audio", MEND),
-    (0, b"OggS", "Ogg audio", MEND),
-    (4, b"ftyp", "M4A audio", MEND),
-    (8, b"WAVE", "WAV audio", MEND),
-    (0, b"RIFF", "RIFF (WAV audio)", MEND),
+    (0, b"fLaC", "FLAC audio", MEND_AUDIO),
+    (0, b"ID3", "MP3 audio", MEND_AUDIO),
+    (0, b"\xff\xfb", "MP3 audio", MEND_AUDIO),
+    (0, b"\xff\xf3", "MP3 audio", MEND_AUDIO),
+    (0, b"OggS", "Ogg audio", MEND_AUDIO),
+    (4, b"ftyp", "M4A audio", MEND_AUDIO),
+    (8, b"WAVE", "WAV audio", MEND_AUDIO),
+    (0, b"RIFF", "RIFF (WAV audio)", MEND_AUDIO),
     (0, b"PAR1", "Parquet", MEND),
     (0, b"BAM\x01", "BAM", MEND_BAM),
     (0, b"CRAM", "CRAM", MEND_BAM),

@@ -8,7 +8,7 @@ use crate::decompress::{Bytes, decompress};
 use crate::fault::place;
 use crate::format::{Content, detect};
 use crate::lines::Lines;
-use crate::{Error, Result};
+use crate::{AudioError, Error, Result};
 
 /// What standard input is called in messages.
 pub(crate) const STDIN_LABEL: &str = "stdin";
@@ -93,6 +93,19 @@ impl InputSet {
     /// A missing or unreadable file, one that is neither FASTA nor FASTQ, a directory without a
     /// sequence file, a glob without a match, `-` twice, or no argument at all.
     pub fn resolve(args: &[String], recursive: bool) -> Result<Self> {
+        Self::find(args, recursive, false)
+    }
+
+    /// The same for recordings.
+    ///
+    /// # Errors
+    ///
+    /// As [`resolve`](Self::resolve), with what is no recording in the place of what is no sequence.
+    pub fn resolve_audio(args: &[String], recursive: bool) -> Result<Self> {
+        Self::find(args, recursive, true)
+    }
+
+    fn find(args: &[String], recursive: bool, audio: bool) -> Result<Self> {
         if args.is_empty() {
             return Err(Error::NoInput);
         }
@@ -106,13 +119,13 @@ impl InputSet {
                 continue;
             }
             match fs::metadata(arg) {
-                Ok(_) => set.add(PathBuf::from(arg), recursive)?,
+                Ok(_) => set.add(PathBuf::from(arg), recursive, audio)?,
                 Err(e) if e.kind() == io::ErrorKind::NotFound => {
                     if !arg.contains(['*', '?', '[']) {
                         return Err(Error::NotFound { path: arg.clone() });
                     }
                     for path in expand(arg)? {
-                        set.add(path, recursive)?;
+                        set.add(path, recursive, audio)?;
                     }
                 }
                 Err(cause) => return Err(Error::Io { path: arg.clone(), cause }),
@@ -126,27 +139,37 @@ impl InputSet {
         self.inputs.iter().map(Input::bytes).sum()
     }
 
-    fn add(&mut self, path: PathBuf, recursive: bool) -> Result<()> {
+    fn add(&mut self, path: PathBuf, recursive: bool, audio: bool) -> Result<()> {
         let data = fs::metadata(&path).map_err(|cause| io_error(&path, cause))?;
         if data.is_dir() {
-            return self.add_directory(&path, recursive);
+            return self.add_directory(&path, recursive, audio);
         }
         let input = Input::file(path);
         // A pipe can be read only once.
-        if data.is_file() {
+        if data.is_file() && audio {
+            crate::audio::check(&input)?;
+        } else if data.is_file() {
             input.content()?.sequence(&input.name)?;
         }
         self.inputs.push(input);
         Ok(())
     }
 
-    fn add_directory(&mut self, directory: &Path, recursive: bool) -> Result<()> {
+    fn add_directory(&mut self, directory: &Path, recursive: bool, audio: bool) -> Result<()> {
         let (mut files, mut skipped) = (Vec::new(), 0);
         walk(directory, recursive, &mut files, &mut skipped)?;
         sort_bytewise(&mut files);
         let before = self.inputs.len();
         for path in files {
             let input = Input::file(path);
+            if audio {
+                match crate::audio::check(&input) {
+                    Ok(()) => self.inputs.push(input),
+                    Err(Error::Audio(_)) => skipped += 1,
+                    Err(e) => return Err(e),
+                }
+                continue;
+            }
             match input.content() {
                 Ok(Content::Sequence(_)) => self.inputs.push(input),
                 Ok(_) | Err(Error::Compression { .. }) => skipped += 1,
@@ -155,6 +178,9 @@ impl InputSet {
         }
         if self.inputs.len() == before {
             let path = directory.to_string_lossy().into_owned();
+            if audio {
+                return Err(AudioError::NoAudioFile { path, skipped, recursive }.into());
+            }
             return Err(Error::NoSequenceFile { path, skipped, recursive });
         }
         self.skipped += skipped;

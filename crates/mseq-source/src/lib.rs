@@ -15,6 +15,7 @@
 //!     match item {
 //!         Item::Begin(head) => assert_eq!(&*head.id, "chr1"),
 //!         Item::Tokens(block) => tokens.extend(block),
+//!         Item::Samples(_) => {}
 //!         Item::End(tail) => assert_eq!((tail.bases, tail.soft_masked), (6, 2)),
 //!     }
 //! }
@@ -22,6 +23,7 @@
 //! # Ok::<(), mseq_source::Error>(())
 //! ```
 
+mod audio;
 mod bed;
 mod bytes_at;
 mod count;
@@ -55,9 +57,10 @@ mod tokenize;
 mod vcf;
 mod walk;
 
+pub use audio::{AudioOptions, AudioSource, Channel, Loudness, count_audio, mulaw};
 pub use bed::{Interval, RegionSet, read_bed};
 pub use count::{Counts, count};
-pub use error::{BedError, Error, IndexError, Result, TableError};
+pub use error::{AudioError, BedError, Error, IndexError, Result, TableError};
 pub use fai::{FaiIndex, FaiRecord, IndexFiles, find_index};
 pub use fasta_indexed::IndexedFasta;
 pub use filter::{Keep, RecordFilter, Strands};

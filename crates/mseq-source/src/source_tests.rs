@@ -83,6 +83,7 @@ fn a_bad_record_can_be_left_behind() {
         let mut last = None;
         loop {
             match source.next() {
+                Ok(Some(Item::Samples(_))) => panic!("no text gives sound"),
                 Ok(Some(Item::Begin(head))) => last = Some(head),
                 Ok(Some(Item::End(tail))) => {
                     let head = last.take().unwrap();
@@ -131,6 +132,7 @@ fn errors_of_the_reader_keep_their_cause() {
     let mut source = SequenceSource::from_reader("x", b">a\nAC".chain(Broken), DnaTokenizer::caduceus(), 1);
     let e = loop {
         match source.next() {
+            Ok(Some(Item::Samples(_))) => panic!("no text gives sound"),
             Ok(item) => assert!(item.is_some()),
             Err(e) => break e,
         }
@@ -146,6 +148,7 @@ fn one_line_of_200_million_bases() {
     let mut bases = 0;
     while let Some(item) = source.next().unwrap() {
         match item {
+            Item::Samples(_) => panic!("no text gives sound"),
             Item::Tokens(tokens) => {
                 assert!(tokens.capacity() <= 1 << 16);
                 bases += tokens.len();

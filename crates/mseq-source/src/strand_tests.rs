@@ -17,6 +17,7 @@ fn runs(mut source: SequenceSource) -> Result<Vec<Run>> {
     let (mut runs, mut open): (Vec<Run>, Option<Run>) = (Vec::new(), None);
     while let Some(item) = source.next()? {
         match item {
+            Item::Samples(_) => panic!("no text gives sound"),
             Item::Begin(head) => {
                 assert!(open.is_none());
                 let strand = if head.reversed.is_some() { Strand::Reverse } else { Strand::Forward };

@@ -59,6 +59,7 @@ pub(crate) fn join(source: &mut SequenceSource, block_len: usize) -> Result<Vec<
     let (mut open, mut short) = (false, false);
     while let Some(item) = source.next()? {
         match item {
+            Item::Samples(_) => panic!("no text gives sound"),
             Item::Begin(head) => {
                 assert!(!open);
                 assert_eq!(head.index, records.len() as u64);

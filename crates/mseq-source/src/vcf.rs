@@ -194,7 +194,7 @@ impl VcfReader {
             line: 0,
             text: Vec::new(),
         };
-        let bad = |cause: String| Error::Vcf(VcfError::Header { path: path.to_owned(), cause });
+        let bad = |cause: String| Error::from(VcfError::Header { path: path.to_owned(), cause });
         let mut parser = vcf::header::Parser::default();
         loop {
             let Some(text) = reader.next_line()? else {
@@ -243,7 +243,7 @@ impl VcfReader {
     }
 
     fn bad(&self, what: impl Into<String>) -> Error {
-        Error::Vcf(VcfError::Line { path: self.path.clone(), line: self.line, what: what.into() })
+        Error::from(VcfError::Line { path: self.path.clone(), line: self.line, what: what.into() })
     }
 
     /// The next record; `None` at the end. After an error of one record the reading can go on.

@@ -86,7 +86,9 @@ impl Walk {
                 self.records += 1;
                 let (source, format) = (open.name.clone(), open.format);
                 let index = self.records - 1;
-                return begun.map(|id| id.map(|id| RecordHead { source, id, index, format, reversed: None }));
+                return begun.map(|id| {
+                    id.map(|id| RecordHead { source, id, index, format, reversed: None, signal: None })
+                });
             }
             if open.records == 0 {
                 return Err(Error::NoRecord { path: open.label.to_string() });
@@ -178,6 +180,8 @@ impl Open {
         let reader = match format {
             SequenceFormat::Fasta => Reader::Fasta(FastaReader::new(lines, label.clone())),
             SequenceFormat::Fastq => Reader::Fastq(FastqReader::new(lines, label.clone())),
+            // Text is never found to be sound.
+            SequenceFormat::Audio => return Err(Error::NoRecord { path: label.to_string() }),
         };
         let indexed = match path.filter(|_| format == SequenceFormat::Fasta) {
             Some(path) => IndexedFasta::open(&path)?,

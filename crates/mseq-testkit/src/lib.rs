@@ -4,6 +4,7 @@
 //! user's device. Inputs are first rounded to the backend's type, so that the loops see what the
 //! device sees; outputs are NaN before each op, so that a value that was never written shows.
 
+pub mod audio;
 mod check;
 pub mod model;
 pub mod ops;
@@ -29,6 +30,9 @@ pub fn all<B: Decode>() -> Vec<(&'static str, OpCheck<B>)> {
         ("causal_conv1d_update", ops::causal_conv1d_update::<B>),
         ("selective_scan_fwd", ops::selective_scan_fwd::<B>),
         ("selective_state_update", ops::selective_state_update::<B>),
+        ("strided_conv1d_fwd", ops::strided_conv1d_fwd::<B>),
+        ("transposed_conv1d_fwd", ops::transposed_conv1d_fwd::<B>),
+        ("glu_fwd", ops::glu_fwd::<B>),
         ("pool_fwd", ops::pool_fwd::<B>),
         ("nll_fwd", ops::nll_fwd::<B>),
         ("mixer_update", ops::mixer_update::<B>),
@@ -65,7 +69,8 @@ macro_rules! backend_suite {
     ($make:expr) => {
         $crate::backend_suite!(@each $make;
             embed_tokens, norm_fwd, linear_fwd, causal_conv1d_fwd, causal_conv1d_update,
-            selective_scan_fwd, selective_state_update, pool_fwd, nll_fwd, mixer_update, sample_tokens, buffers
+            selective_scan_fwd, selective_state_update, strided_conv1d_fwd, transposed_conv1d_fwd, glu_fwd,
+            pool_fwd, nll_fwd, mixer_update, sample_tokens, buffers
         );
     };
     (@each $make:expr; $($op:ident),*) => {

@@ -41,40 +41,14 @@ pub fn random_model_of(
 ) -> Vec<(&'static str, Vec<u8>)> {
     let ModelShape { d_model, n_layer, expand, d_state, d_conv } = shape;
     let (inner, rank) = (expand * d_model, d_model.div_ceil(16));
-    let (d, i, n) = (d_model as f64, inner as f64, d_state as f64);
     let mut random = Random::new(seed);
     let mut tensors = Tensors::default();
-    let mut normal = |std: f64, len: usize| -> Vec<f64> { random.normals(std, len) };
-    let exp = |v: Vec<f64>| -> Vec<f64> { v.into_iter().map(f64::exp).collect() };
-    tensors.add("embeddings.weight", &[vocab, d_model], normal(0.3, vocab * d_model));
+    tensors.add("embeddings.weight", &[vocab, d_model], random.normals(0.3, vocab * d_model));
     for layer in 0..n_layer {
-        let mut add = |name: &str, shape: &[usize], values: Vec<f64>| {
-            tensors.add(&format!("layers.{layer}.{name}"), shape, values);
-        };
-        add("norm.weight", &[d_model], exp(normal(0.3, d_model)));
-        add("mixer.in_proj.weight", &[2 * inner, d_model], normal(0.8 / d.sqrt(), 2 * inner * d_model));
-        add("mixer.conv1d.weight", &[inner, 1, d_conv], normal((d_conv as f64).powf(-0.5), inner * d_conv));
-        add("mixer.conv1d.bias", &[inner], normal(0.3, inner));
-        // Rows of dt, then of B and C: each of these a steady part and one that follows the token.
-        let mut x_proj = normal(i.powf(-0.5), rank * inner);
-        for row in 0..2 * d_state {
-            let steady = normal(1.2 / (0.25 * i), 1)[0];
-            let keep = if scan || row < d_state { n.powf(-0.25) } else { 0.0 };
-            x_proj.extend(normal(1.2 * i.powf(-0.5), inner).iter().map(|v| keep * (v + steady)));
-        }
-        add("mixer.x_proj.weight", &[rank + 2 * d_state, inner], x_proj);
-        add("mixer.dt_proj.weight", &[inner, rank], normal(0.6 / (rank as f64).sqrt(), inner * rank));
-        // Steps from 2e-3 to 3, through the inverse of softplus, in mixed order.
-        let step = |c: usize| 2e-3 * 1500f64.powf(((c * 37 % inner) as f64 + 0.5) / i);
-        let dt_bias = (0..inner).map(|c| step(c) + (-(-step(c)).exp_m1()).ln()).collect();
-        add("mixer.dt_proj.bias", &[inner], dt_bias);
-        let a_log = normal(0.3, inner * d_state).into_iter().enumerate();
-        let a_log = a_log.map(|(at, v)| v + ((at % d_state + 1) as f64).ln()).collect();
-        add("mixer.A_log", &[inner, d_state], a_log);
-        add("mixer.D", &[inner], normal(0.5, inner));
-        add("mixer.out_proj.weight", &[d_model, inner], normal(1.3 / i.sqrt(), d_model * inner));
+        let mixer = Mixer { d_model, inner, d_state, d_conv, rank };
+        tensors.add_block(&format!("layers.{layer}"), mixer, &mut random, scan);
     }
-    tensors.add("norm_f.weight", &[d_model], exp(normal(0.3, d_model)));
+    tensors.add("norm_f.weight", &[d_model], exp(random.normals(0.3, d_model)));
     let config = json!({
         "model_type": "mamba",
         "hidden_size": d_model,
@@ -109,20 +83,66 @@ fn bf16(v: f64) -> f32 {
 
 /// A file in the safetensors format: the header's length, the header as JSON, the numbers.
 #[derive(Default)]
-struct Tensors {
+pub(crate) struct Tensors {
     header: serde_json::Map<String, Value>,
     data: Vec<u8>,
 }
 
+/// Sizes of a block.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Mixer {
+    pub(crate) d_model: usize,
+    pub(crate) inner: usize,
+    pub(crate) d_state: usize,
+    pub(crate) d_conv: usize,
+    pub(crate) rank: usize,
+}
+
+fn exp(values: Vec<f64>) -> Vec<f64> {
+    values.into_iter().map(f64::exp).collect()
+}
+
 impl Tensors {
-    fn add(&mut self, name: &str, shape: &[usize], values: Vec<f64>) {
+    /// A norm's weight and a mixer.
+    pub(crate) fn add_block(&mut self, prefix: &str, sizes: Mixer, random: &mut Random, scan: bool) {
+        let Mixer { d_model, inner, d_state, d_conv, rank } = sizes;
+        let (d, i, n) = (d_model as f64, inner as f64, d_state as f64);
+        let mut normal = |std: f64, len: usize| -> Vec<f64> { random.normals(std, len) };
+        let mut add = |name: &str, shape: &[usize], values: Vec<f64>| {
+            self.add(&format!("{prefix}.{name}"), shape, values);
+        };
+        add("norm.weight", &[d_model], exp(normal(0.3, d_model)));
+        add("mixer.in_proj.weight", &[2 * inner, d_model], normal(0.8 / d.sqrt(), 2 * inner * d_model));
+        add("mixer.conv1d.weight", &[inner, 1, d_conv], normal((d_conv as f64).powf(-0.5), inner * d_conv));
+        add("mixer.conv1d.bias", &[inner], normal(0.3, inner));
+        // Rows of dt, then of B and C: each of these a steady part and one that follows the token.
+        let mut x_proj = normal(i.powf(-0.5), rank * inner);
+        for row in 0..2 * d_state {
+            let steady = normal(1.2 / (0.25 * i), 1)[0];
+            let keep = if scan || row < d_state { n.powf(-0.25) } else { 0.0 };
+            x_proj.extend(normal(1.2 * i.powf(-0.5), inner).iter().map(|v| keep * (v + steady)));
+        }
+        add("mixer.x_proj.weight", &[rank + 2 * d_state, inner], x_proj);
+        add("mixer.dt_proj.weight", &[inner, rank], normal(0.6 / (rank as f64).sqrt(), inner * rank));
+        // Steps from 2e-3 to 3, through the inverse of softplus, in mixed order.
+        let step = |c: usize| 2e-3 * 1500f64.powf(((c * 37 % inner) as f64 + 0.5) / i);
+        let dt_bias = (0..inner).map(|c| step(c) + (-(-step(c)).exp_m1()).ln()).collect();
+        add("mixer.dt_proj.bias", &[inner], dt_bias);
+        let a_log = normal(0.3, inner * d_state).into_iter().enumerate();
+        let a_log = a_log.map(|(at, v)| v + ((at % d_state + 1) as f64).ln()).collect();
+        add("mixer.A_log", &[inner, d_state], a_log);
+        add("mixer.D", &[inner], normal(0.5, inner));
+        add("mixer.out_proj.weight", &[d_model, inner], normal(1.3 / i.sqrt(), d_model * inner));
+    }
+
+    pub(crate) fn add(&mut self, name: &str, shape: &[usize], values: Vec<f64>) {
         let from = self.data.len();
         self.data.extend(values.iter().flat_map(|v| bf16(*v).to_le_bytes()));
         let entry = json!({"dtype": "F32", "shape": shape, "data_offsets": [from, self.data.len()]});
         self.header.insert(format!("backbone.{name}"), entry);
     }
 
-    fn into_bytes(mut self) -> Vec<u8> {
+    pub(crate) fn into_bytes(mut self) -> Vec<u8> {
         self.header.insert("__metadata__".to_owned(), json!({"format": "pt"}));
         let mut header = Value::Object(self.header).to_string();
         // The numbers begin at a multiple of eight.

@@ -13,8 +13,10 @@ const MAX_PARAMETERS: usize = 1 << 31;
 
 /// Options of `mamba-seq bench`.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  mamba-seq bench\n  mamba-seq bench --shape 768x24 --device cuda --json\n  \
-                  mamba-seq bench --generate --shape 768x24 --vocab 50280 --device cuda")]
+#[command(
+    after_help = "Examples:\n  mamba-seq bench\n  mamba-seq bench --shape 768x24 --device cuda --json\n  \
+                  mamba-seq bench --generate --shape 768x24 --vocab 50280 --device cuda"
+)]
 pub(crate) struct BenchArgs {
     /// Built-in name or directory
     #[arg(long, value_name = "NAME|DIR", default_value_t = mseq_data::default_dna().name.to_owned())]
@@ -129,6 +131,7 @@ impl FromStr for BenchShape {
             d_conv: 4,
             dt_rank: d_model.div_ceil(16),
             vocab: 8,
+            front: 0,
         };
         if sizes.parameters() > MAX_PARAMETERS {
             return Err(format!(

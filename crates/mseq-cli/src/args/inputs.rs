@@ -5,8 +5,8 @@ use mseq_core::{Item, RecordHead, SequenceFormat};
 use mseq_pipeline::Input;
 use mseq_sink::{Body, RowLayout};
 use mseq_source::{
-    Counts, DnaTokenizer, InputSet, RecordFilter, SequenceSource, TABLE_FORMAT, TableOptions, TableSource,
-    table_format,
+    AudioOptions, AudioSource, Counts, DnaTokenizer, InputSet, RecordFilter, SequenceSource, TABLE_FORMAT,
+    TableOptions, TableSource, count_audio, table_format,
 };
 
 use super::Reading;
@@ -17,6 +17,7 @@ use crate::Failure;
 pub(crate) enum InputPlan {
     Sequences(InputSet),
     Table { names: Vec<String>, columns: Columns, scratch: PathBuf },
+    Audio(InputSet, AudioOptions),
 }
 
 /// Options that name columns of a table.
@@ -64,10 +65,37 @@ impl InputPlan {
         }
     }
 
+    /// Recordings, for a model of audio.
+    ///
+    /// # Errors
+    /// When something else is named, or can't be read as often as needed.
+    pub(crate) fn audio(
+        args: &[String],
+        recursive: bool,
+        columns: &Columns,
+        options: AudioOptions,
+    ) -> Result<Self, Failure> {
+        if columns.any() {
+            return Err(Failure::Usage(
+                "--sequence-column, --id-column and --keep are for tables, and the model reads audio".into(),
+            ));
+        }
+        let plan = Self::Audio(InputSet::resolve_audio(args, recursive)?, options);
+        if plan.has_stdin() && options.loudness == mseq_source::Loudness::TwoPass {
+            return Err(Failure::Usage(
+                "--normalize two-pass reads the input twice, and standard input can't be; use fixed:STD or none"
+                    .into(),
+            ));
+        }
+        Ok(plan)
+    }
+
     /// The inputs as the user named them.
     pub(crate) fn names(&self) -> Vec<String> {
         match self {
-            Self::Sequences(set) => set.inputs.iter().map(ToString::to_string).collect(),
+            Self::Sequences(set) | Self::Audio(set, _) => {
+                set.inputs.iter().map(ToString::to_string).collect()
+            }
             Self::Table { names, .. } => names.clone(),
         }
     }
@@ -75,7 +103,9 @@ impl InputPlan {
     /// Their paths; `None` is standard input.
     pub(crate) fn paths(&self) -> Vec<Option<PathBuf>> {
         match self {
-            Self::Sequences(set) => set.inputs.iter().map(|i| i.path().map(Path::to_owned)).collect(),
+            Self::Sequences(set) | Self::Audio(set, _) => {
+                set.inputs.iter().map(|i| i.path().map(Path::to_owned)).collect()
+            }
             Self::Table { names, .. } => names.iter().map(|n| Some(n.into())).collect(),
         }
     }
@@ -88,7 +118,7 @@ impl InputPlan {
     pub(crate) fn bytes(&self) -> Option<u64> {
         match self {
             Self::Sequences(set) => set.bytes(),
-            Self::Table { .. } => None,
+            Self::Table { .. } | Self::Audio(..) => None,
         }
     }
 
@@ -100,7 +130,7 @@ impl InputPlan {
     /// Files of a folder that were passed over.
     pub(crate) fn skipped(&self) -> usize {
         match self {
-            Self::Sequences(set) => set.skipped,
+            Self::Sequences(set) | Self::Audio(set, _) => set.skipped,
             Self::Table { .. } => 0,
         }
     }
@@ -147,6 +177,13 @@ impl InputPlan {
         filter: Option<RecordFilter>,
         reading: &Reading,
     ) -> Result<Input, Failure> {
+        if let Self::Audio(set, options) = self {
+            let source = AudioSource::open(set.clone(), *options, block);
+            return Ok(Input::Audio(Box::new(match filter {
+                Some(filter) => source.with_filter(filter),
+                None => source,
+            })));
+        }
         if let Self::Sequences(set) = self {
             let mut source = SequenceSource::open(set.clone(), tokenizer, block)?;
             if let Some(filter) = filter {
@@ -175,6 +212,7 @@ impl InputPlan {
     pub(crate) fn count(&self) -> Result<Counts, Failure> {
         match self {
             Self::Sequences(set) => Ok(mseq_source::count(set)?),
+            Self::Audio(set, options) => Ok(count_audio(set, options.channel)?),
             Self::Table { .. } => match self.table(DnaTokenizer::caduceus(), 1 << 16, false)? {
                 Some(table) => Ok(table.count()?),
                 None => Ok(Counts::default()),
@@ -189,6 +227,9 @@ impl InputPlan {
     pub(crate) fn first_format(&self) -> Result<SequenceFormat, Failure> {
         if matches!(self, Self::Table { .. }) {
             return Ok(TABLE_FORMAT);
+        }
+        if matches!(self, Self::Audio(..)) {
+            return Ok(SequenceFormat::Audio);
         }
         match self.open(DnaTokenizer::caduceus(), 1, None, &Reading::default())?.next()? {
             Some(Item::Begin(RecordHead { format, .. })) => Ok(format),

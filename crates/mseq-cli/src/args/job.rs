@@ -1,13 +1,16 @@
 use std::fmt;
-use std::num::NonZeroU64;
+use std::num::{NonZeroU32, NonZeroU64};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use clap::{Args, ValueEnum};
-use mseq_core::{DType, DeviceSpec, Layer, Pool, SequenceFormat, WindowLength, Windows};
-use mseq_engine::Context;
+use mseq_core::{
+    DType, DeviceSpec, Extent, Layer, Pool, SequenceFormat, SoundWindows, WindowLength, Windows,
+};
+use mseq_engine::{AudioConfig, Context};
+use mseq_model::{Checkpoint, Encoding};
 use mseq_pipeline::Output;
-use mseq_source::Strands;
+use mseq_source::{AudioOptions, Channel, Loudness, Strands};
 
 use super::{Columns, InputPlan, Keep, MemorySize, NotBuiltOptions, ProgressMode, Reading, Task};
 use crate::Failure;
@@ -16,8 +19,8 @@ use crate::Failure;
 #[derive(Debug, Args)]
 #[command(args_override_self = true)]
 pub(crate) struct JobArgs {
-    /// FASTA, FASTQ, or a table (CSV, TSV, Parquet), plain or gzip: files, directories, globs, or -
-    /// for standard input
+    /// FASTA, FASTQ, or a table (CSV, TSV, Parquet), plain or gzip; WAV, FLAC, MP3, Ogg Vorbis or M4A
+    /// for a model of audio: files, directories, globs, or - for standard input
     #[arg(required = true, value_name = "INPUT")]
     pub(crate) inputs: Vec<String>,
 
@@ -30,13 +33,24 @@ pub(crate) struct JobArgs {
     #[arg(long, value_name = "NAME|DIR", default_value_t = mseq_data::default_dna().name.to_owned())]
     pub(crate) model: String,
 
-    /// Bases a row, or `record` for one row a record [default: 1000; record for FASTQ]
+    /// Bases a row, or `record` for one row a record; of audio, samples of the file or a time (500ms)
+    /// [default: 1000; record for FASTQ; 1s for audio]
     #[arg(long, value_name = "N")]
-    window: Option<WindowLength>,
+    window: Option<Extent>,
 
-    /// Bases from one window's start to the next [default: the window]
-    #[arg(long, value_name = "S", value_parser = clap::value_parser!(u64).range(1..))]
-    stride: Option<u64>,
+    /// Bases, samples or time from one window's start to the next [default: the window]
+    #[arg(long, value_name = "S")]
+    stride: Option<Extent>,
+
+    /// Which channel of a recording: mix, left, right or a number [default: mix of mono and stereo;
+    /// of more, it must be said]
+    #[arg(long, value_name = "CHANNEL")]
+    channel: Option<Channel>,
+
+    /// What samples of a recording are divided by: two-pass, fixed:STD or none [default: two-pass for
+    /// CleanUMamba, else none]
+    #[arg(long, value_name = "HOW")]
+    normalize: Option<super::Normalize>,
 
     /// Rows of the intervals of this BED file only, with all that lies before them as context
     #[arg(long, value_name = "BED")]
@@ -200,12 +214,35 @@ pub(crate) struct JobPlan {
     pub(crate) task: Task,
     pub(crate) pool: Pool,
     pub(crate) layer: Layer,
+    /// Of a model of audio.
+    pub(crate) audio: Option<AudioPlan>,
     window: Option<WindowLength>,
     stride: Option<NonZeroU64>,
     /// `None`: as the model says. `Some(None)`: whole records.
     context: Option<Option<u64>>,
     overlap: u64,
     pub(crate) threads: usize,
+}
+
+/// How recordings are read and cut.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct AudioPlan {
+    pub(crate) options: AudioOptions,
+    pub(crate) config: AudioConfig,
+    normalize: super::Normalize,
+}
+
+impl AudioPlan {
+    /// As metadata records it.
+    pub(crate) fn metadata(&self) -> [(&'static str, String); 3] {
+        let normalize = match self.normalize {
+            super::Normalize::TwoPass => "two-pass".to_owned(),
+            super::Normalize::Fixed(std) => format!("fixed:{std}"),
+            super::Normalize::None => "none".to_owned(),
+        };
+        let channel = self.options.channel.unwrap_or(Channel::Mix).to_string();
+        [("channel", channel), ("normalize", normalize), ("sample_rate", self.options.model_rate.to_string())]
+    }
 }
 
 impl JobPlan {
@@ -247,6 +284,9 @@ impl JobPlan {
 
     /// Window and stride as metadata records them, given the format of the first record.
     pub(crate) fn window_text(&self, first: SequenceFormat) -> (String, String) {
+        if let Some(audio) = &self.audio {
+            return audio.config.windows.text();
+        }
         let text = |format| {
             let w = self.windows(format);
             let say = |n: Option<u64>| n.map_or("record".to_owned(), |n| n.to_string());
@@ -271,9 +311,15 @@ impl JobArgs {
     ///
     /// # Errors
     /// Exit 2 for what can't be meant, exit 1 for what is not there.
-    pub(crate) fn resolve(&self, task: Task, pool: Pool, layer: Layer) -> Result<JobPlan, Failure> {
+    pub(crate) fn resolve(
+        &self,
+        checkpoint: &Checkpoint,
+        task: Task,
+        pool: Pool,
+        layer: Layer,
+    ) -> Result<JobPlan, Failure> {
         self.not_built.refuse()?;
-        if self.window == Some(WindowLength::Record) && self.stride.is_some() {
+        if self.window == Some(Extent::Record) && self.stride.is_some() {
             return Err(Failure::Usage("--stride has no meaning with --window record; leave one out".into()));
         }
         let context = match self.context.as_deref() {
@@ -298,7 +344,17 @@ impl JobArgs {
             id: self.id_column.clone(),
             keep: self.keep.as_ref().map_or(Vec::new(), |keep| keep.0.clone()),
         };
-        let inputs = InputPlan::resolve(&self.inputs, self.recursive, columns)?;
+        let audio = self.audio(checkpoint)?;
+        let (inputs, window, stride) = match &audio {
+            Some(audio) => {
+                let options = audio.options;
+                (InputPlan::audio(&self.inputs, self.recursive, &columns, options)?, None, None)
+            }
+            None => {
+                let (window, stride) = self.in_bases()?;
+                (InputPlan::resolve(&self.inputs, self.recursive, columns)?, window, stride)
+            }
+        };
         if inputs.has_stdin() {
             let counts = [
                 (self.shard.is_some(), "--shard"),
@@ -335,8 +391,9 @@ impl JobArgs {
             task,
             pool,
             layer,
-            window: self.window,
-            stride: self.stride.and_then(NonZeroU64::new),
+            audio,
+            window,
+            stride,
             context,
             overlap: self.overlap,
             threads: self.threads.map_or(0, |n| n as usize),
@@ -377,6 +434,67 @@ impl JobArgs {
         Ok(())
     }
 
+    /// Window and stride of DNA.
+    fn in_bases(&self) -> Result<(Option<WindowLength>, Option<NonZeroU64>), Failure> {
+        if self.channel.is_some() || self.normalize.is_some() {
+            return Err(Failure::Usage(
+                "--channel and --normalize are for audio, and the model reads DNA".into(),
+            ));
+        }
+        let window = match self.window {
+            None => None,
+            Some(Extent::Record) => Some(WindowLength::Record),
+            Some(Extent::Samples(n)) => Some(WindowLength::Bases(n)),
+            Some(Extent::Nanos(_)) => {
+                return Err(Failure::Usage("--window: a time is for audio, and the model reads DNA".into()));
+            }
+        };
+        match self.stride {
+            None => Ok((window, None)),
+            Some(Extent::Samples(n)) => Ok((window, Some(n))),
+            Some(_) => Err(Failure::Usage("--stride: use a number of bases from 1".into())),
+        }
+    }
+
+    /// How a model of audio reads; `None` for one of DNA.
+    fn audio(&self, checkpoint: &Checkpoint) -> Result<Option<AudioPlan>, Failure> {
+        let Some(audio) = checkpoint.audio else { return Ok(None) };
+        let refused = [
+            (self.regions.is_some(), "--regions", "intervals are for DNA; use --window"),
+            (self.strand != StrandArg::Forward, "--strand", "a recording has no strands"),
+            (self.on_bad_record == OnBadRecord::Skip, "--on-bad-record", "a damaged recording fails the run"),
+        ];
+        if let Some((_, option, why)) = refused.iter().find(|(given, ..)| *given) {
+            return Err(Failure::Usage(format!("{option}: the model reads audio, and {why}")));
+        }
+        if self.stride == Some(Extent::Record) {
+            return Err(Failure::Usage("--stride: use a number of samples or a time".into()));
+        }
+        let second = NonZeroU64::new(1_000_000_000).map_or(Extent::Record, Extent::Nanos);
+        let windows = SoundWindows::new(self.window.unwrap_or(second), self.stride).ok_or_else(|| {
+            Failure::Usage("--window and --stride: give both in samples, or both as times".into())
+        })?;
+        let front = checkpoint.front();
+        let broken = || Failure::Run(format!("{}: has a sample rate or hop of 0", checkpoint.name()));
+        let hop = u32::try_from(front.map_or(1, |front| front.hop)).ok().and_then(NonZeroU32::new);
+        let normalize = self.normalize.unwrap_or(match audio.encoding {
+            Encoding::CleanUMamba => super::Normalize::TwoPass,
+            _ => super::Normalize::None,
+        });
+        let options = AudioOptions {
+            channel: self.channel,
+            model_rate: NonZeroU32::new(audio.sample_rate).ok_or_else(broken)?,
+            hop: hop.ok_or_else(broken)?,
+            mulaw: audio.encoding == Encoding::Mulaw8,
+            loudness: match normalize {
+                super::Normalize::TwoPass => Loudness::TwoPass,
+                super::Normalize::Fixed(std) => Loudness::Fixed(std),
+                super::Normalize::None => Loudness::None,
+            },
+        };
+        Ok(Some(AudioPlan { options, config: AudioConfig { front, windows }, normalize }))
+    }
+
     fn resolve_output(&self, inputs: &InputPlan, task: &Task) -> Result<Output, Failure> {
         let paths = inputs.paths();
         let path = match &self.output {
@@ -415,8 +533,10 @@ impl JobArgs {
 
 /// `dir/genome.fa.gz` gives `genome.embeddings.parquet` in the current folder.
 fn default_output(input: &Path, what: &str, shard: Option<Shard>) -> PathBuf {
-    const SEQUENCE: [&str; 13] =
-        ["fa", "fasta", "fna", "ffn", "frn", "fas", "mfa", "fq", "fastq", "txt", "csv", "tsv", "parquet"];
+    const SEQUENCE: [&str; 20] = [
+        "fa", "fasta", "fna", "ffn", "frn", "fas", "mfa", "fq", "fastq", "txt", "csv", "tsv", "parquet",
+        "wav", "flac", "mp3", "ogg", "oga", "m4a", "aac",
+    ];
     let name = input.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
     let strip = |name: &str, endings: &[&str]| {
         let (stem, ending) = name.rsplit_once('.')?;

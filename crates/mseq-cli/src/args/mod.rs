@@ -1,6 +1,7 @@
 //! What clap sees; each command's `resolve` turns it into a checked configuration.
 
 mod bench;
+mod enhance;
 mod generate;
 mod head;
 mod inputs;
@@ -22,10 +23,11 @@ use clap_complete::Shell;
 use mseq_core::DeviceSpec;
 
 pub(crate) use bench::BenchArgs;
+pub(crate) use enhance::{EnhanceArgs, Normalize};
 pub(crate) use generate::GenerateArgs;
 pub(crate) use head::{EvalArgs, FitArgs, HeadCommand, Labelled};
 pub(crate) use inputs::{Columns, InputPlan};
-pub(crate) use job::{JobArgs, JobPlan, OnBadRecord, Shard};
+pub(crate) use job::{AudioPlan, JobArgs, JobPlan, OnBadRecord, Shard};
 pub(crate) use keep::Keep;
 pub(crate) use memory::MemorySize;
 pub(crate) use merge::MergeArgs;
@@ -103,9 +105,8 @@ pub(crate) enum Command {
     },
     /// Manual page, on standard output
     Man,
-    /// Not built yet: denoised audio
-    #[command(hide = true)]
-    Enhance(Anything),
+    /// Denoised audio from a model that makes it (CleanUMamba), as WAV
+    Enhance(EnhanceArgs),
     /// Not built yet: a page with plots
     #[command(hide = true)]
     Report(Anything),

@@ -18,10 +18,6 @@ pub(crate) struct NotBuiltOptions {
     add_special_tokens: bool,
     #[arg(long, hide = true)]
     mask_stride: Option<String>,
-    #[arg(long, hide = true)]
-    channel: Option<String>,
-    #[arg(long, hide = true)]
-    normalize: Option<String>,
 }
 
 impl NotBuiltOptions {
@@ -31,8 +27,6 @@ impl NotBuiltOptions {
         let options = [
             ("--add-special-tokens", self.add_special_tokens),
             ("--mask-stride", self.mask_stride.is_some()),
-            ("--channel", self.channel.is_some()),
-            ("--normalize", self.normalize.is_some()),
         ];
         match options.iter().find(|(_, given)| *given) {
             Some((name, _)) => Err(Failure::not_built(name)),

@@ -149,6 +149,7 @@ mod tests {
             regions: (!intervals.is_empty()).then(|| Arc::new(regions)),
             parts: None,
             grid: 1,
+            audio: None,
         }
     }
 

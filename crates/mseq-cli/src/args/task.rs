@@ -2,6 +2,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 use mseq_core::{EmbeddingDType, Layer, ListType, Pool};
+use mseq_model::Checkpoint;
 use mseq_pipeline::Track;
 
 use super::{JobArgs, JobPlan};
@@ -110,9 +111,9 @@ impl ClassifyArgs {
     ///
     /// # Errors
     /// As there.
-    pub(crate) fn resolve(&self) -> Result<JobPlan, Failure> {
+    pub(crate) fn resolve(&self, checkpoint: &Checkpoint) -> Result<JobPlan, Failure> {
         let task = Task::Classify { head: self.head.clone(), list: self.list_type.list() };
-        self.job.resolve(task, Pool::Mean, Layer::Last)
+        self.job.resolve(checkpoint, task, Pool::Mean, Layer::Last)
     }
 }
 
@@ -164,13 +165,13 @@ impl EmbedArgs {
     ///
     /// # Errors
     /// As there.
-    pub(crate) fn resolve(&self) -> Result<JobPlan, Failure> {
+    pub(crate) fn resolve(&self, checkpoint: &Checkpoint) -> Result<JobPlan, Failure> {
         let dtype = match self.embedding_dtype {
             EmbeddingDTypeArg::F32 => EmbeddingDType::F32,
             EmbeddingDTypeArg::F16 => EmbeddingDType::F16,
         };
         let task = Task::Embed { dtype, list: self.list_type.list() };
-        self.job.resolve(task, self.pool.pool(), self.layer)
+        self.job.resolve(checkpoint, task, self.pool.pool(), self.layer)
     }
 }
 
@@ -179,7 +180,7 @@ impl ScoreArgs {
     ///
     /// # Errors
     /// As there.
-    pub(crate) fn resolve(&self) -> Result<JobPlan, Failure> {
-        self.job.resolve(Task::Score, Pool::Nll, Layer::Last)
+    pub(crate) fn resolve(&self, checkpoint: &Checkpoint) -> Result<JobPlan, Failure> {
+        self.job.resolve(checkpoint, Task::Score, Pool::Nll, Layer::Last)
     }
 }

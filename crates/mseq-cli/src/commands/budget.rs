@@ -103,6 +103,7 @@ mod tests {
             d_conv: 4,
             dt_rank: 8,
             vocab: 5,
+            front: 0,
         };
         let windows = Windows::tiled(1000, 1).unwrap();
         let config = EngineConfig {
@@ -115,6 +116,7 @@ mod tests {
             regions: None,
             parts: None,
             grid: 1,
+            audio: None,
         };
         let cpu = Place { cuda: None, dtype: DType::F32, note: None };
         for limit in [12u64 << 20, 20 << 20, 64 << 20, 128 << 20, 1 << 40] {
@@ -144,8 +146,16 @@ mod tests {
     }
     #[test]
     fn tokens_of_many_intervals_make_small_steps() {
-        let shape =
-            MambaShape { n_layer: 2, d_model: 32, d_inner: 64, d_state: 16, d_conv: 4, dt_rank: 2, vocab: 5 };
+        let shape = MambaShape {
+            n_layer: 2,
+            d_model: 32,
+            d_inner: 64,
+            d_state: 16,
+            d_conv: 4,
+            dt_rank: 2,
+            vocab: 5,
+            front: 0,
+        };
         let chunk = |pool, n: u64| {
             let regions = Regions::new((0..n).map(|_| ("x", 0, 20_000, "name")));
             let config = EngineConfig {
@@ -158,6 +168,7 @@ mod tests {
                 regions: Some(std::sync::Arc::new(regions)),
                 parts: None,
                 grid: 1,
+                audio: None,
             };
             let cpu = Place { cuda: None, dtype: DType::F32, note: None };
             Budget::new(None, None, &shape, &config, &cpu).unwrap().chunk

@@ -11,8 +11,8 @@ use mseq_source::{DnaTokenizer, Strands};
 
 use super::budget::Budget;
 use super::head::Chosen;
+use super::plan;
 use super::select::Selection;
-use super::{model_files, plan};
 use crate::args::{JobArgs, JobPlan, OnBadRecord, Task};
 use crate::progress::Progress;
 use crate::{Failure, say};
@@ -23,12 +23,12 @@ const BLOCK: usize = 64 << 10;
 /// `mamba-seq embed`, `score` and `classify`.
 pub(crate) fn run(
     args: &JobArgs,
+    checkpoint: Checkpoint,
     mut plan: JobPlan,
     quiet: bool,
     verbose: bool,
     line: &[OsString],
 ) -> Result<(), Failure> {
-    let checkpoint = Checkpoint::open(model_files(&args.model)?)?;
     let chosen = match &plan.task {
         Task::Classify { head, .. } => Some(Chosen::open(head.as_deref(), &checkpoint)?),
         Task::Embed { .. } | Task::Score => None,
@@ -185,14 +185,15 @@ pub(crate) fn run(
 
 /// The columns of the command.
 fn body(plan: &JobPlan, checkpoint: &Checkpoint, chosen: Option<&Chosen>, region: bool) -> Body {
+    let seconds = plan.audio.is_some();
     match &plan.task {
         Task::Embed { dtype, list } => {
-            EmbedLayout { dim: checkpoint.shape.d_model, dtype: *dtype, list: *list, region }.into()
+            EmbedLayout { dim: checkpoint.shape.d_model, dtype: *dtype, list: *list, region, seconds }.into()
         }
-        Task::Score => ScoreLayout { region }.into(),
+        Task::Score => ScoreLayout { region, seconds }.into(),
         Task::Classify { list, .. } => {
             let classes = chosen.map_or_else(|| Arc::from([]), Chosen::classes);
-            ClassLayout { classes, list: *list, region }.into()
+            ClassLayout { classes, list: *list, region, seconds }.into()
         }
     }
 }
@@ -231,6 +232,7 @@ fn engine_config(plan: &JobPlan, checkpoint: &Checkpoint) -> Result<EngineConfig
         // The selection decides.
         parts: None,
         grid: 1,
+        audio: plan.audio.map(|audio| audio.config),
     })
 }
 
@@ -256,8 +258,9 @@ fn notes(plan: &JobPlan, checkpoint: &Checkpoint, device: &str, place: &Place) {
     }
     if plan.inputs.skipped() > 0 {
         say::note(&format!(
-            "{} skipped: not FASTA or FASTQ",
-            say::count(plan.inputs.skipped() as u64, "file")
+            "{} skipped: not {}",
+            say::count(plan.inputs.skipped() as u64, "file"),
+            if plan.audio.is_some() { "audio" } else { "FASTA or FASTQ" }
         ));
     }
     if let (Some(length), None) = (checkpoint.tokens.model_max_length, plan.context_is_given().then_some(()))
@@ -328,14 +331,14 @@ fn metadata(
         ("command", command_text(line)),
         ("model", checkpoint.name()),
         ("model_sha256", checkpoint.files().sha256()?),
-        ("modality", "dna".to_owned()),
+        ("modality", checkpoint.modality().to_string()),
         ("pool", plan.pool.to_string()),
         ("window", window),
         ("stride", stride),
         ("layer", plan.layer.to_string()),
         ("context", config.context.map_or("whole".to_owned(), |c| c.tokens.to_string())),
         ("overlap", config.context.map_or(0, |c| c.overlap).to_string()),
-        ("strand", plan.reading.strand_text().to_owned()),
+        ("strand", if plan.audio.is_some() { "." } else { plan.reading.strand_text() }.to_owned()),
         ("dtype", dtype.to_string()),
         ("device", device.to_owned()),
         ("chunk", config.chunk.to_string()),
@@ -360,6 +363,7 @@ fn metadata(
         .chain(task)
         .chain(input)
         .chain(keep)
+        .chain(plan.audio.iter().flat_map(|audio| audio.metadata()))
         .map(|(key, value)| (format!("mamba_seq.{key}"), value))
         .collect())
 }
@@ -409,8 +413,15 @@ fn report(summary: &Summary, plan: &JobPlan, selection: &Selection, dim: usize) 
             say::grouped(tally.unknown),
         ));
     }
+    if tally.skipped_windows > 0 {
+        say::line(&format!(
+            "{} in which no token begins gave no row",
+            say::count(tally.skipped_windows, "window")
+        ));
+    }
     if tally.empty > 0 {
-        say::line(&format!("{} without a letter gave no row", say::count(tally.empty, "record")));
+        let what = if plan.audio.is_some() { "sample" } else { "letter" };
+        say::line(&format!("{} without a {what} gave no row", say::count(tally.empty, "record")));
     }
     if selection.bad > 0 {
         say::line(&format!("{} with an illegal byte skipped", say::count(selection.bad, "record")));
@@ -426,13 +437,13 @@ fn report(summary: &Summary, plan: &JobPlan, selection: &Selection, dim: usize) 
         Task::Classify { .. } => format!(" of {}", say::count(dim as u64, "class")),
         Task::Score => String::new(),
     };
-    let unit = if tally.tokens == tally.bases { "bases" } else { "tokens" };
+    let unit = if plan.audio.is_none() && tally.tokens == tally.bases { "bases" } else { "tokens" };
     say::line(&format!(
         "{target}: {}{of} ({}) from {}, {} in {} ({} {unit}/s)",
         say::count(summary.report.rows, "row"),
         say::bytes(summary.report.bytes),
         say::count(tally.records, "record"),
-        say::count(tally.bases, "base"),
+        say::count(tally.bases, if plan.audio.is_some() { "sample" } else { "base" }),
         say::seconds(s),
         say::grouped((tally.tokens.saturating_sub(summary.resumed_from) as f64 / s.max(1e-3)) as u64),
     ));

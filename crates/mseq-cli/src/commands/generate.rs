@@ -29,6 +29,7 @@ struct Prompts {
 
 pub(super) fn run(args: &GenerateArgs, quiet: bool) -> Result<(), Failure> {
     let checkpoint = Checkpoint::open(model_files(&args.model)?)?;
+    super::reads_dna(&checkpoint)?;
     let letters = Letters::new(&checkpoint);
     let tokenizer = DnaTokenizer::new(&checkpoint.tokens.letters, checkpoint.tokens.unknown);
     let stdout = args.output == Path::new("-");
@@ -181,6 +182,8 @@ fn prompts(args: &GenerateArgs, tokenizer: &DnaTokenizer) -> Result<Prompts, Fai
                 prompts.ids.push(Vec::new());
             }
             Item::Tokens(block) => prompts.ids.last_mut().map(|ids| ids.extend(block)).unwrap_or(()),
+            // The source of letters makes none.
+            Item::Samples(_) => {}
             Item::End(tail) => {
                 prompts.unknown += tail.unknown;
                 if prompts.ids.last().is_some_and(Vec::is_empty) {

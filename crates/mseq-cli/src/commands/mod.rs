@@ -4,6 +4,7 @@ mod bench;
 mod budget;
 mod doctor;
 mod embed;
+mod enhance;
 mod generate;
 mod head;
 mod merge;
@@ -14,12 +15,13 @@ mod plan;
 mod select;
 mod variants;
 mod verify;
+mod verify_audio;
 
 use std::ffi::OsString;
 use std::path::Path;
 
 use clap::CommandFactory;
-use mseq_model::ModelFiles;
+use mseq_model::{Checkpoint, Modality, ModelFiles};
 
 use crate::args::{Cli, Command};
 use crate::{Failure, say};
@@ -27,10 +29,22 @@ use crate::{Failure, say};
 /// Runs the command that was parsed from `line`.
 pub(crate) fn run(cli: Cli, line: &[OsString]) -> Result<(), Failure> {
     match cli.command {
-        Command::Embed(args) => embed::run(&args.job, args.resolve()?, cli.quiet, cli.verbose, line),
-        Command::Classify(args) => embed::run(&args.job, args.resolve()?, cli.quiet, cli.verbose, line),
+        Command::Embed(args) => {
+            let checkpoint = Checkpoint::open(model_files(&args.job.model)?)?;
+            let plan = args.resolve(&checkpoint)?;
+            embed::run(&args.job, checkpoint, plan, cli.quiet, cli.verbose, line)
+        }
+        Command::Classify(args) => {
+            let checkpoint = Checkpoint::open(model_files(&args.job.model)?)?;
+            let plan = args.resolve(&checkpoint)?;
+            embed::run(&args.job, checkpoint, plan, cli.quiet, cli.verbose, line)
+        }
         Command::Head(command) => head::run(&command, cli.quiet, line),
-        Command::Score(args) => embed::run(&args.job, args.resolve()?, cli.quiet, cli.verbose, line),
+        Command::Score(args) => {
+            let checkpoint = Checkpoint::open(model_files(&args.job.model)?)?;
+            let plan = args.resolve(&checkpoint)?;
+            embed::run(&args.job, checkpoint, plan, cli.quiet, cli.verbose, line)
+        }
         Command::Variants(args) => variants::run(&args, cli.quiet, line),
         Command::Generate(args) => generate::run(&args, cli.quiet),
         Command::Merge(args) => merge::run(&args, cli.quiet, line),
@@ -50,15 +64,26 @@ pub(crate) fn run(cli: Cli, line: &[OsString]) -> Result<(), Failure> {
             man.render(&mut page).map_err(|e| Failure::Run(format!("manual page: {e}")))?;
             say::out(&String::from_utf8_lossy(&page))
         }
-        Command::Enhance(_) => Err(Failure::not_built("`enhance`")),
+        Command::Enhance(args) => enhance::run(&args, cli.quiet),
         Command::Report(_) => Err(Failure::not_built("`report`")),
     }
 }
 
-/// A built-in model of that name, else the directory.
+/// A built-in model of that name, else the directory or file.
 fn model_files(name: &str) -> Result<ModelFiles, Failure> {
     match mseq_data::find(name) {
         Some(builtin) => Ok(ModelFiles::Builtin { name: builtin.name, files: builtin.files }),
-        None => Ok(ModelFiles::dir(Path::new(name))?),
+        None => Ok(ModelFiles::at(Path::new(name))?),
+    }
+}
+
+/// Fails for a model of audio.
+fn reads_dna(checkpoint: &Checkpoint) -> Result<(), Failure> {
+    match checkpoint.modality() {
+        Modality::Dna => Ok(()),
+        Modality::Audio => Err(Failure::Run(format!(
+            "{}: reads audio, and this command reads DNA; `enhance` takes CleanUMamba",
+            checkpoint.name()
+        ))),
     }
 }

@@ -52,7 +52,10 @@ struct Input<'a> {
 
 impl<'a> Input<'a> {
     fn new(name: &'a str, checkpoint: &'a Checkpoint, tokens: usize) -> Self {
-        let letters: Vec<u32> = checkpoint.tokens.letters.values().copied().collect();
+        let letters: Vec<u32> = match checkpoint.audio {
+            Some(_) => (0..256).collect(),
+            None => checkpoint.tokens.letters.values().copied().collect(),
+        };
         // A linear congruential generator (Knuth's constants): the same tokens on every machine.
         let mut x = 1u64;
         let next = |_| {
@@ -73,6 +76,7 @@ impl<'a> Input<'a> {
             regions: None,
             parts: None,
             grid: 1,
+            audio: None,
         };
         Ok(open(place, 0, self.checkpoint, &config)?)
     }
@@ -84,13 +88,29 @@ impl<'a> Input<'a> {
             // A device that has not the memory for all at once takes less.
             let end = (at + cut.min(opened.chunk)).min(tokens);
             let rows = 0..end - at;
-            out.extend(opened.runner.run(&ChunkBatch {
-                ids: self.ids[at..end].to_vec(),
-                lanes: vec![LaneSpan { rows: rows.clone(), fresh: at == 0, slot: Some(0) }],
-                output: BatchOutput::Rows(vec![rows]),
-                keys: Vec::new(),
-                done: Vec::new(),
-            })?.numbers);
+            // Ids of 256 are samples as well.
+            let samples: Vec<f32> = match self.checkpoint.front() {
+                Some(front) => (at * front.hop..(end - 1) * front.hop + front.reach)
+                    .map(|i| self.ids[i % tokens] as f32 / 128.0 - 1.0)
+                    .collect(),
+                None => Vec::new(),
+            };
+            let lane_samples = std::iter::once(0..samples.len()).collect();
+            let ids = if samples.is_empty() { self.ids[at..end].to_vec() } else { Vec::new() };
+            out.extend(
+                opened
+                    .runner
+                    .run(&ChunkBatch {
+                        ids,
+                        samples,
+                        lane_samples,
+                        lanes: vec![LaneSpan { rows: rows.clone(), fresh: at == 0, slot: Some(0) }],
+                        output: BatchOutput::Rows(vec![rows]),
+                        keys: Vec::new(),
+                        done: Vec::new(),
+                    })?
+                    .numbers,
+            );
             at = end;
             if at == tokens {
                 break;

@@ -38,6 +38,9 @@ fn sizes(plan: &JobPlan, checkpoint: &Checkpoint) -> Result<Sizes, Failure> {
     let Some(bed) = &plan.reading.bed else {
         let counts = plan.inputs.count()?;
         let strands = if plan.reading.strands == Strands::Both { 2 } else { 1 };
+        if let Some(audio) = &plan.audio {
+            return Ok(audio_sizes(audio, plan, &counts));
+        }
         return Ok(Sizes {
             records: counts.records,
             tokens: strands * counts.bases,
@@ -64,6 +67,23 @@ fn sizes(plan: &JobPlan, checkpoint: &Checkpoint) -> Result<Sizes, Failure> {
         }
     }
     Ok(sizes)
+}
+
+/// Tokens and rows of recordings.
+fn audio_sizes(audio: &crate::args::AudioPlan, plan: &JobPlan, counts: &mseq_source::Counts) -> Sizes {
+    let mut sizes = Sizes { records: counts.records, ..Sizes::default() };
+    for (&samples, &rate) in counts.lengths.iter().zip(&counts.rates) {
+        let of_model = u128::from(samples) * u128::from(audio.options.model_rate.get());
+        let of_model = u64::try_from(of_model.div_ceil(u128::from(rate.get()))).unwrap_or(u64::MAX);
+        let tokens = audio.config.front.map_or(of_model, |front| front.frames(of_model));
+        sizes.tokens += tokens;
+        sizes.rows += match plan.pool {
+            Pool::None => tokens,
+            _ => audio.config.windows.at(rate).count(samples).min(tokens),
+        };
+        sizes.longest = sizes.longest.max(samples);
+    }
+    sizes
 }
 
 /// Bytes of a row of `dim` numbers, before compression.
@@ -174,14 +194,25 @@ fn measure(
     place: &Place,
 ) -> Result<(String, f64), Failure> {
     let mut opened = open(place, plan.threads, checkpoint, config)?;
-    let letters: Vec<u32> = checkpoint.tokens.letters.values().copied().collect();
+    let letters: Vec<u32> = match checkpoint.audio {
+        Some(_) => (0..256).collect(),
+        None => checkpoint.tokens.letters.values().copied().collect(),
+    };
     // A CUDA device needs a whole step to show what it can.
     let rows = if place.cuda.is_some() { opened.chunk } else { config.chunk.min(2048) };
     // Any fixed walk over the letters will do: time does not depend on them.
     let ids = (0..rows).map(|i| letters[(i * i + i / 3) % letters.len()]).collect();
+    let samples = vec![0.5; checkpoint.front().map_or(0, |front| front.samples(rows))];
     let lanes = vec![mseq_engine::LaneSpan { rows: 0..rows, fresh: true, slot: None }];
-    let batch =
-        ChunkBatch { ids, lanes, output: BatchOutput::Rows(Vec::new()), keys: Vec::new(), done: Vec::new() };
+    let batch = ChunkBatch {
+        ids: if checkpoint.front().is_some() { Vec::new() } else { ids },
+        lane_samples: std::iter::once(0..samples.len()).collect(),
+        samples,
+        lanes,
+        output: BatchOutput::Rows(Vec::new()),
+        keys: Vec::new(),
+        done: Vec::new(),
+    };
     opened.runner.run(&batch)?;
     let (start, mut steps) = (Instant::now(), 0u32);
     while steps == 0 || start.elapsed().as_secs_f64() < 0.5 {

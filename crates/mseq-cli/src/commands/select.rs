@@ -84,7 +84,7 @@ impl Selection {
             _ => Some(config.windows(plan.inputs.first_format()?)),
         };
         let cut = config.context.zip(windows.filter(|windows| windows.length().is_some()));
-        let wanted = match cut.filter(|_| plan.reading.is_plain()) {
+        let wanted = match cut.filter(|_| plan.reading.is_plain() && plan.audio.is_none()) {
             Some((context, windows)) => stretch(&lengths, shard, context, windows),
             None => share(&lengths, shard),
         };
@@ -152,7 +152,7 @@ fn good_records(
                     *last = Some(tail.bases);
                 }
             }
-            Ok(Some(Item::Tokens(_))) => {}
+            Ok(Some(Item::Tokens(_) | Item::Samples(_))) => {}
             Err(e) if skip && e.is_bad_record() => {
                 bad += 1;
                 if bad <= LISTED as u64 && !quiet {

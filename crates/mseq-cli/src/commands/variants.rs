@@ -41,6 +41,7 @@ pub(super) fn run(args: &VariantsArgs, quiet: bool, line: &[OsString]) -> Result
     let kind = Kind::of(&output)?;
     check_output(&output)?;
     let checkpoint = Checkpoint::open(model_files(&args.model)?)?;
+    super::reads_dna(&checkpoint)?;
     let place = choose(&args.device, args.dtype())?;
     if let (Some(why), false) = (&place.note, quiet) {
         say::note(&format!("running on the cpu: {why}"));
@@ -75,7 +76,7 @@ pub(super) fn run(args: &VariantsArgs, quiet: bool, line: &[OsString]) -> Result
     .map(|(key, value)| (format!("mamba_seq.{key}"), value))
     .collect();
     let mut out = match kind {
-        Kind::Parquet => Out::Parquet(VariantSink::create(&output, reader.path(), &metadata)?),
+        Kind::Parquet => Out::Parquet(Box::new(VariantSink::create(&output, reader.path(), &metadata)?)),
         Kind::Vcf => Out::Vcf(annotated(&output, &reader, &metadata, args)?),
     };
     let mut counts = Counts::default();
@@ -329,6 +330,8 @@ fn plain_copy(path: &Path, label: &str) -> Result<tempfile::NamedTempFile, Failu
                 let letters: Vec<u8> = ids.iter().map(|&id| id as u8).collect();
                 out.write_all(&letters).map_err(full)?;
             }
+            // The source of letters makes none.
+            Item::Samples(_) => {}
             Item::End(_) => out.write_all(b"\n").map_err(full)?,
         }
     }
@@ -369,7 +372,7 @@ fn output(args: &VariantsArgs) -> Result<PathBuf, Failure> {
 
 /// Where effects go.
 enum Out {
-    Parquet(VariantSink),
+    Parquet(Box<VariantSink>),
     Vcf(Annotated),
 }
 

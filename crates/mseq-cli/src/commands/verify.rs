@@ -13,6 +13,7 @@ use mseq_model::{Checkpoint, ModelFiles};
 use mseq_testkit::model::{ModelShape, VOCAB, random_model_of};
 use mseq_testkit::{Check, Random};
 
+use super::verify_audio::Clean;
 use crate::{Failure, say};
 
 /// Random inputs an op.
@@ -102,10 +103,16 @@ pub(super) fn run(device: &DeviceSpec, kernels_from: Option<PathBuf>) -> Result<
                 let _ = writeln!(head, "{why}: the CPU is verified\n");
             }
             report.ops("cpu", &cpu);
+            // In steps and beside a neighbour against itself in one step: the very bits.
+            for model in Clean::all(&cpu)? {
+                let checks = model.compare(&cpu, 8)?;
+                report.add("cpu", DType::F32, &model.name, &checks);
+            }
         }
         Some(info) => {
             let _ = writeln!(head, "{}\n", info.label());
             let models = Model::all(&cpu)?;
+            let clean = Clean::all(&cpu)?;
             let types = DType::ALL.into_iter().filter(|&d| d != DType::Bf16 || info.capability >= (8, 0));
             for dtype in types {
                 let name = format!("cuda:{}", info.index);
@@ -132,6 +139,12 @@ pub(super) fn run(device: &DeviceSpec, kernels_from: Option<PathBuf>) -> Result<
                     );
                 }
                 report.ops(&name, &backend);
+                for model in &clean {
+                    match model.compare(&backend, backend.grid()) {
+                        Ok(checks) => report.add(&name, dtype, &model.name, &checks),
+                        Err(e) => report.broken(&name, dtype, &model.name, &e.message().unwrap_or_default()),
+                    }
+                }
                 for model in &models {
                     match model.compare(&backend) {
                         Ok(checks) => report.add(&name, dtype, &model.name, &checks),
@@ -225,14 +238,19 @@ impl Model {
     }
 }
 
-fn wide(values: &[f32]) -> Vec<f64> {
+pub(super) fn wide(values: &[f32]) -> Vec<f64> {
     values.iter().map(|&v| f64::from(v)).collect()
 }
 
 /// A random model, in memory.
 pub(super) fn checkpoint(shape: ModelShape, vocab: usize, scan: bool) -> Result<Checkpoint, Failure> {
+    in_memory(random_model_of(shape, vocab, 7, scan))
+}
+
+/// A model of these files.
+pub(super) fn in_memory(files: Vec<(&'static str, Vec<u8>)>) -> Result<Checkpoint, Failure> {
     // A built-in model lives as long as the program; these few, and the program ends after them.
-    let files = random_model_of(shape, vocab, 7, scan).into_iter();
+    let files = files.into_iter();
     let files: Vec<(&'static str, &'static [u8])> =
         files.map(|(name, bytes)| (name, &*Box::leak(bytes.into_boxed_slice()))).collect();
     let files = ModelFiles::Builtin { name: "random", files: Box::leak(files.into_boxed_slice()) };

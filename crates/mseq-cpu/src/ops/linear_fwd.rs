@@ -18,19 +18,46 @@ pub(crate) fn linear_fwd(backend: &CpuBackend, op: LinearFwd<'_, CpuBackend>) {
     if op.rows == 0 {
         return;
     }
-    let threads = backend.threads();
-    let by_cache = (X_BYTES / (4 * op.in_features.max(1))).clamp(12, 384);
-    let by_share = op.rows.div_ceil(4 * threads);
-    let block = by_cache.min(by_share).next_multiple_of(12);
-    let (x, stride_x) = (&op.x.buf.0[op.x.offset..], op.x.stride);
-    let stride_y = op.y.stride;
-    let y = &mut op.y.buf.0[..op.rows * stride_y];
-    let bias = op.bias.map(|b| &b.0[..op.out_features]);
-    y.par_chunks_mut(block * stride_y).enumerate().for_each(|(i, y)| {
-        let x = &x[i * block * stride_x..];
-        let (weight, accumulate) = (op.weight, op.accumulate);
-        backend.arch.dispatch(Block { x, stride_x, weight, bias, accumulate, y, stride_y });
-    });
+    let product = Product {
+        x: &op.x.buf.0[op.x.offset..],
+        stride_x: op.x.stride,
+        weight: op.weight,
+        bias: op.bias.map(|b| &b.0[..op.out_features]),
+        accumulate: op.accumulate,
+        y: &mut op.y.buf.0[..op.rows * op.y.stride],
+        stride_y: op.y.stride,
+    };
+    product.run(backend, |_, _| {});
+}
+
+/// A product of rows with a matrix. Rows of x may overlap: windows of a convolution are such rows.
+pub(super) struct Product<'a> {
+    pub(super) x: &'a [f32],
+    pub(super) stride_x: usize,
+    pub(super) weight: &'a CpuLinear,
+    pub(super) bias: Option<&'a [f32]>,
+    pub(super) accumulate: bool,
+    /// As many rows as are to be computed.
+    pub(super) y: &'a mut [f32],
+    pub(super) stride_y: usize,
+}
+
+impl Product<'_> {
+    /// Computes y; `then` gets each block of its rows, with the number of the first, while it is in
+    /// the cache.
+    pub(super) fn run(self, backend: &CpuBackend, then: impl Fn(usize, &mut [f32]) + Sync) {
+        let Self { x, stride_x, weight, bias, accumulate, y, stride_y } = self;
+        let rows = y.len() / stride_y;
+        let by_cache = (X_BYTES / (4 * weight.in_features.max(1))).clamp(12, 384);
+        let by_share = rows.div_ceil(4 * backend.threads());
+        let block = by_cache.min(by_share).next_multiple_of(12);
+        y.par_chunks_mut(block * stride_y).enumerate().for_each(|(i, y)| {
+            let x = &x[i * block * stride_x..];
+            let out = &mut *y;
+            backend.arch.dispatch(Block { x, stride_x, weight, bias, accumulate, y: out, stride_y });
+            then(i * block, y);
+        });
+    }
 }
 
 /// `y = x W^T` on the thread that calls, for an op that goes on with the product.

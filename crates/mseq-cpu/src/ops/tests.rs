@@ -1,8 +1,8 @@
 //! Each op against plain loops in f64, on shapes that fit no vector, and on every SIMD level.
 
 use mseq_backend::ops::{
-    CausalConv1dFwd, CausalConv1dUpdate, LinearFwd, Norm, NormFwd, ScanShape, SelectiveScanFwd,
-    SelectiveStateUpdate,
+    CausalConv1dFwd, CausalConv1dUpdate, GluFwd, LinearFwd, Norm, NormFwd, ScanShape, SelectiveScanFwd,
+    SelectiveStateUpdate, StridedConv1dFwd, TransposedConv1dFwd,
 };
 use mseq_backend::{Backend, LaneSpan, Rows, RowsMut};
 use proptest::prelude::*;
@@ -85,6 +85,34 @@ fn lengths() -> impl Strategy<Value = Vec<usize>> {
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 40, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Their truth is checked in mseq-testkit; here that no SIMD level shows.
+    #[test]
+    fn convolutions_and_gates((rows, c, n) in (1usize..60, 1usize..40, 1usize..50), relu: bool, seed: u64) {
+        let mut random = Random(seed);
+        let (taps, stride) = (4, 2);
+        let (x, gated) = (random.values((2 * rows + 2) * c, -1.0, 1.0), random.values(2 * rows * n, -9.0, 9.0));
+        let (w, b) = (random.values(2 * n * taps * c, -1.0, 1.0), random.values(2 * n, -1.0, 1.0));
+        same_on_all(|backend| {
+            let (x, bias, gated) = (CpuBuffer(x.clone()), CpuBuffer(b.clone()), CpuBuffer(gated.clone()));
+            let weight = backend.linear(&w[..n * taps * c], n, taps * c).unwrap();
+            let mut down = CpuBuffer(vec![f32::NAN; rows * n]);
+            backend.strided_conv1d_fwd(StridedConv1dFwd {
+                rows, in_channels: c, out_channels: n, taps, stride, x: &x, weight: &weight, bias: &bias, relu,
+                y: &mut down,
+            }).unwrap();
+            let weight = backend.linear(&w[..2 * n * 2 * c], 2 * n, 2 * c).unwrap();
+            let mut up = CpuBuffer(vec![f32::NAN; (2 * rows + 2) * n]);
+            backend.transposed_conv1d_fwd(TransposedConv1dFwd {
+                rows, in_channels: c, out_channels: n, taps, stride, x: &x, weight: &weight, bias: &bias, relu,
+                add: None, y: &mut up,
+            }).unwrap();
+            let mut out = CpuBuffer(vec![f32::NAN; rows * n]);
+            backend.glu_fwd(GluFwd { rows, width: n, x: &gated, out: &mut out }).unwrap();
+            assert!([&down, &up, &out].iter().all(|buf| buf.0.iter().all(|v| v.is_finite())));
+            vec![down.0, up.0, out.0]
+        });
+    }
 
     #[test]
     fn linear((rows, k, n) in (1usize..40, 1usize..70, 1usize..80), bias: bool, accumulate: bool, seed: u64) {

@@ -2,6 +2,7 @@
 
 mod causal_conv1d_fwd;
 mod causal_conv1d_update;
+mod conv1d_fwd;
 mod embed_tokens;
 mod linear_fwd;
 mod nll_fwd;
@@ -12,6 +13,7 @@ mod selective_state_update;
 
 pub(crate) use causal_conv1d_fwd::{causal_conv1d_fwd, check_taps};
 pub(crate) use causal_conv1d_update::causal_conv1d_update;
+pub(crate) use conv1d_fwd::{glu_fwd, strided_conv1d_fwd, transposed_conv1d_fwd};
 pub(crate) use embed_tokens::embed_tokens;
 pub(crate) use linear_fwd::linear_fwd;
 pub(crate) use nll_fwd::nll_fwd;

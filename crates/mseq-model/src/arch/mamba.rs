@@ -1,11 +1,10 @@
-use mseq_backend::ops::{
-    CausalConv1dFwd, EmbedTokens, LinearFwd, Norm, NormFwd, ScanShape, SelectiveScanFwd,
-};
+use mseq_backend::ops::{CausalConv1dFwd, LinearFwd, Norm, NormFwd, ScanShape, SelectiveScanFwd};
 use mseq_backend::{Backend, LaneSpan, Result as OpResult, Rows, RowsMut};
 use mseq_core::DType;
 
+use super::front::{FrontEnd, FrontRoom, Input};
 use crate::checkpoint::NormWeights;
-use crate::config::MambaShape;
+use crate::config::{MambaShape, MixerShape};
 use crate::{Checkpoint, Result};
 
 /// A norm on a device.
@@ -29,6 +28,8 @@ impl<B: Backend> NormOn<B> {
 }
 
 pub(super) struct Block<B: Backend> {
+    /// Pruning leaves each block its own.
+    pub(super) shape: MixerShape,
     pub(super) norm: NormOn<B>,
     pub(super) in_proj: B::Linear,
     pub(super) in_proj_bias: Option<B::Buffer>,
@@ -46,12 +47,13 @@ pub(super) struct Block<B: Backend> {
 
 /// A Mamba-1 model on a device (Gu and Dao 2023, figure 3; block and backbone of `mamba_ssm`).
 ///
-/// Per block: `residual += mixer(norm(residual))`, starting from the embedding; at the end
+/// Per block: `residual += mixer(norm(residual))`, starting from what the front end gives (a row of
+/// the embedding, a frame of samples); at the end
 /// `norm_f(residual)`. The residual stream is f32.
 pub struct Mamba<B: Backend> {
     shape: MambaShape,
     pub(super) eps: f32,
-    pub(super) embedding: B::Buffer,
+    pub(super) front: FrontEnd<B>,
     pub(super) blocks: Vec<Block<B>>,
     pub(super) norm_f: NormOn<B>,
 }
@@ -84,6 +86,7 @@ pub struct Workspace<B: Backend> {
     dt: B::Buffer,
     /// (rows, d_inner).
     y: B::Buffer,
+    front: FrontRoom<B>,
 }
 
 impl<B: Backend> Workspace<B> {
@@ -97,7 +100,13 @@ impl<B: Backend> Workspace<B> {
             dbc: backend.activations(rows * (shape.dt_rank + 2 * shape.d_state))?,
             dt: backend.zeros(rows * shape.d_inner.max(shape.d_model))?,
             y: backend.activations(rows * shape.d_inner)?,
+            front: FrontRoom::new(),
         })
+    }
+
+    /// (rows, d_model): where the first hidden states go.
+    pub(super) fn residual(&mut self) -> &mut B::Buffer {
+        &mut self.residual
     }
 }
 
@@ -112,35 +121,38 @@ impl<B: Backend> Mamba<B> {
         let mut blocks = Vec::with_capacity(s.n_layer);
         for i in 0..s.n_layer {
             let w = checkpoint.block(i)?;
+            let shape = checkpoint.mixer_shape(i);
+            let MixerShape { d_inner, d_state, d_conv, dt_rank } = shape;
             // Taps outermost, so that one tap of neighbouring channels is contiguous.
-            let mut conv1d = vec![0f32; s.d_conv * s.d_inner];
-            for (c, taps) in w.conv1d.chunks_exact(s.d_conv).enumerate() {
+            let mut conv1d = vec![0f32; d_conv * d_inner];
+            for (c, taps) in w.conv1d.chunks_exact(d_conv).enumerate() {
                 for (k, &v) in taps.iter().enumerate() {
-                    conv1d[k * s.d_inner + c] = v;
+                    conv1d[k * d_inner + c] = v;
                 }
             }
             // In f64, so that it is rounded once: the recurrence is sensitive to its decay.
             let decay = |&v: &f32| (-f64::from(v).exp() * std::f64::consts::LOG2_E) as f32;
             let a2: Vec<f32> = w.a_log.iter().map(decay).collect();
             blocks.push(Block {
+                shape,
                 norm: NormOn::upload(backend, &w.norm)?,
-                in_proj: backend.linear(&w.in_proj, 2 * s.d_inner, s.d_model)?,
+                in_proj: backend.linear(&w.in_proj, 2 * d_inner, s.d_model)?,
                 in_proj_bias: optional(&w.in_proj_bias)?,
                 conv1d: backend.upload(&conv1d)?,
                 conv1d_bias: optional(&w.conv1d_bias)?,
-                x_proj: backend.linear(&w.x_proj, s.dt_rank + 2 * s.d_state, s.d_inner)?,
-                dt_proj: backend.linear(&w.dt_proj, s.d_inner, s.dt_rank)?,
+                x_proj: backend.linear(&w.x_proj, dt_rank + 2 * d_state, d_inner)?,
+                dt_proj: backend.linear(&w.dt_proj, d_inner, dt_rank)?,
                 dt_proj_bias: backend.upload(&w.dt_proj_bias)?,
                 a2: backend.upload(&a2)?,
                 d: backend.upload(&w.d)?,
-                out_proj: backend.linear(&w.out_proj, s.d_model, s.d_inner)?,
+                out_proj: backend.linear(&w.out_proj, s.d_model, d_inner)?,
                 out_proj_bias: optional(&w.out_proj_bias)?,
             });
         }
         Ok(Self {
             shape: s,
             eps: checkpoint.config.eps,
-            embedding: backend.upload(&checkpoint.embedding()?)?,
+            front: FrontEnd::load(backend, checkpoint)?,
             norm_f: NormOn::upload(backend, &checkpoint.norm_f()?)?,
             blocks,
         })
@@ -156,11 +168,21 @@ impl<B: Backend> Mamba<B> {
     /// # Errors
     /// When the device has no room.
     pub fn state(&self, backend: &B, slots: usize) -> Result<MambaState<B>> {
-        let s = &self.shape;
-        let each = |width: usize| -> OpResult<Vec<B::Buffer>> {
-            (0..s.n_layer).map(|_| backend.zeros(slots * s.d_inner * width)).collect()
+        let each = |width: fn(&MixerShape) -> usize| -> OpResult<Vec<B::Buffer>> {
+            let sizes = self.blocks.iter().map(|b| slots * b.shape.d_inner * width(&b.shape));
+            sizes.map(|len| backend.zeros(len)).collect()
         };
-        Ok(MambaState { slots, conv: each(s.d_conv - 1)?, ssm: each(s.d_state)? })
+        Ok(MambaState { slots, conv: each(|s| s.d_conv - 1)?, ssm: each(|s| s.d_state)? })
+    }
+
+    /// What turns the input into hidden states.
+    pub(super) fn front(&self) -> &FrontEnd<B> {
+        &self.front
+    }
+
+    /// (vocab, d_model), where the model reads tokens.
+    pub fn embedding(&self) -> Option<&B::Buffer> {
+        self.front.embedding()
     }
 
     /// A workspace for steps of up to `rows` rows.
@@ -173,34 +195,56 @@ impl<B: Backend> Mamba<B> {
 
     /// Bytes of workspace that one row takes where activations have that type.
     pub fn workspace_bytes_per_row(shape: &MambaShape, dtype: DType) -> usize {
-        let &MambaShape { d_model, d_inner, d_state, dt_rank, .. } = shape;
-        4 * (d_model + d_inner.max(d_model)) + dtype.bytes() * (d_model + 4 * d_inner + dt_rank + 2 * d_state)
+        let &MambaShape { d_model, d_inner, d_state, dt_rank, front, .. } = shape;
+        4 * (d_model + d_inner.max(d_model))
+            + dtype.bytes() * (d_model + 4 * d_inner + dt_rank + 2 * d_state + front)
     }
 
     /// Runs the first `blocks` blocks, and the final norm when `norm_f`, over the rows of all
     /// lanes, and leaves each kept lane's state in its slot.
     ///
-    /// Gives (ids, d_model): with `blocks` 0 and no norm that is the embedding.
+    /// Gives (rows, d_model): with `blocks` 0 and no norm that is what the front end gives.
     ///
     /// # Errors
-    /// When lanes are broken, an id is outside the vocabulary, or the device fails.
-    pub fn forward<'w>(
+    /// When lanes are broken, an id is outside the vocabulary, the input is of another kind, or the
+    /// device fails.
+    pub fn forward<'w, 'i>(
         &self,
         backend: &B,
-        ids: &[u32],
+        input: impl Into<Input<'i>>,
         lanes: &[LaneSpan],
+        upto: (usize, bool),
+        state: &mut MambaState<B>,
+        ws: &'w mut Workspace<B>,
+    ) -> Result<&'w B::Buffer> {
+        let input = input.into();
+        let rows = input.rows(lanes);
+        self.make_room(backend, rows, ws)?;
+        let to = (&mut ws.front, &mut ws.residual);
+        self.front.run(backend, input, lanes, self.shape.d_model, to)?;
+        self.blocks(backend, lanes, rows, upto, state, ws)
+    }
+
+    /// Grows a workspace to `rows` rows.
+    pub(super) fn make_room(&self, backend: &B, rows: usize, ws: &mut Workspace<B>) -> Result<()> {
+        if rows > ws.rows {
+            let front = std::mem::replace(&mut ws.front, FrontRoom::new());
+            *ws = Workspace { front, ..Workspace::new(backend, &self.shape, rows)? };
+        }
+        Ok(())
+    }
+
+    /// As [`Mamba::forward`], from the hidden states in the workspace on.
+    pub(super) fn blocks<'w>(
+        &self,
+        backend: &B,
+        lanes: &[LaneSpan],
+        rows: usize,
         (blocks, norm_f): (usize, bool),
         state: &mut MambaState<B>,
         ws: &'w mut Workspace<B>,
     ) -> Result<&'w B::Buffer> {
-        let s = self.shape;
-        let rows = ids.len();
-        if rows > ws.rows {
-            *ws = Workspace::new(backend, &s, rows)?;
-        }
-        let table = &self.embedding;
-        let (vocab, d_model) = (s.vocab, s.d_model);
-        backend.embed_tokens(EmbedTokens { ids, table, vocab, d_model, out: &mut ws.residual })?;
+        let d_model = self.shape.d_model;
         for (i, block) in self.blocks.iter().take(blocks).enumerate() {
             let (norm, out) = (block.norm.get(), &mut ws.normed);
             backend.norm_fwd(NormFwd { rows, width: d_model, norm, eps: self.eps, x: &ws.residual, out })?;
@@ -232,7 +276,8 @@ impl<B: Backend> Mamba<B> {
         (slots, conv_state, ssm_state): (usize, &mut B::Buffer, &mut B::Buffer),
         ws: &mut Workspace<B>,
     ) -> OpResult<()> {
-        let MambaShape { d_model, d_inner, d_state, d_conv, dt_rank, .. } = self.shape;
+        let d_model = self.shape.d_model;
+        let MixerShape { d_inner, d_state, d_conv, dt_rank } = block.shape;
         let d_dbc = dt_rank + 2 * d_state;
         backend.linear_fwd(LinearFwd {
             rows,

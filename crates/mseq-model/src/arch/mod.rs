@@ -1,11 +1,16 @@
 //! Architectures, generic over the Backend.
 
+mod denoiser;
+mod encoder;
+mod front;
 mod head;
 mod mamba;
 mod step;
 
 use std::fmt;
 
+pub use denoiser::{Denoiser, DenoiserState};
+pub use front::Input;
 pub use head::{HeadState, LmHead};
 pub use mamba::{Mamba, MambaState, Workspace};
 pub use step::StepWorkspace;

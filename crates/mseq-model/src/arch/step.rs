@@ -61,7 +61,11 @@ impl<B: Decode> Mamba<B> {
                 return Err(mseq_backend::Error::OutOfRange { op: "step", what, found, wanted });
             }
         }
-        backend.embed_draws(draws, &self.embedding, s.vocab, d_model, &mut ws.residual)?;
+        let Some(table) = self.embedding() else {
+            let (what, wanted) = ("rows of the embedding", "but single steps are for models of tokens");
+            return Err(mseq_backend::Error::OutOfRange { op: "step", what, found: 0, wanted });
+        };
+        backend.embed_draws(draws, table, s.vocab, d_model, &mut ws.residual)?;
         for (i, block) in self.blocks.iter().enumerate() {
             let (norm, out) = (block.norm.get(), &mut ws.normed);
             backend.norm_fwd(NormFwd { rows, width: d_model, norm, eps: self.eps, x: &ws.residual, out })?;

@@ -114,6 +114,7 @@ fn block(first: u64, records: usize) -> RowBlock {
             end: start + 1,
             strand: Strand::Forward,
             region: None,
+            rate: None,
         });
         block.values.extend((0..DIM).map(|c| (i * 5 + c) as f32 / 4.0));
     }

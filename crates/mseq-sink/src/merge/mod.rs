@@ -438,19 +438,21 @@ fn kept_bytes(file: &ParquetMetaData) -> usize {
 fn layout_of(first: &Footer, shards: &[Shard]) -> Result<RowLayout> {
     let name = first.path.display();
     let region = first.schema.field_with_name("region").is_ok();
+    let seconds = first.schema.field_with_name("start_s").is_ok();
     let column = |name: &str| first.schema.field_with_name(name).ok().map(|field| field.data_type());
     let body: Body = match (column("embedding"), column("nll"), column("probabilities")) {
         (Some(DataType::FixedSizeList(item, dim)), ..) => {
-            EmbedLayout { dim: *dim as usize, dtype: element(item), list: ListType::Fixed, region }.into()
+            EmbedLayout { dim: *dim as usize, dtype: element(item), list: ListType::Fixed, region, seconds }
+                .into()
         }
         (Some(DataType::List(item)), ..) => {
             let dim = width(shards)?;
-            EmbedLayout { dim, dtype: element(item), list: ListType::Variable, region }.into()
+            EmbedLayout { dim, dtype: element(item), list: ListType::Variable, region, seconds }.into()
         }
-        (None, Some(_), _) => ScoreLayout { region }.into(),
+        (None, Some(_), _) => ScoreLayout { region, seconds }.into(),
         (None, None, Some(lists)) => {
             let list = if matches!(lists, DataType::List(_)) { ListType::Variable } else { ListType::Fixed };
-            ClassLayout { classes: classes(first)?, list, region }.into()
+            ClassLayout { classes: classes(first)?, list, region, seconds }.into()
         }
         _ => {
             return fail(format!(

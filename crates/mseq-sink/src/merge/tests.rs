@@ -18,6 +18,7 @@ fn rows(records: impl IntoIterator<Item = u64>, per: u64, dim: usize) -> RowBloc
                 end: 10 * (i + 1),
                 strand: if i % 2 == 0 { Strand::Forward } else { Strand::Reverse },
                 region: None,
+                rate: None,
             });
             block.values.extend((0..dim).map(|c| (record * per + i + c as u64) as f32 / 4.0));
         }

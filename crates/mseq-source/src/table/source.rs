@@ -358,7 +358,14 @@ impl TableSource {
                 return Err(TableError::NoId { path: label.to_string(), row, column, what }.into());
             }
         };
-        Ok(RecordHead { source: source.clone(), id, index, format: TABLE_FORMAT, reversed: None })
+        Ok(RecordHead {
+            source: source.clone(),
+            id,
+            index,
+            format: TABLE_FORMAT,
+            reversed: None,
+            signal: None,
+        })
     }
 
     /// The letters of the row taken last.

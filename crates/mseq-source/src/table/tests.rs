@@ -36,6 +36,7 @@ fn read(mut source: TableSource) -> (Vec<Row>, Vec<Error>) {
     let (mut rows, mut errors, mut kept) = (Vec::<Row>::new(), Vec::new(), Vec::<KeptBatch>::new());
     loop {
         match source.next() {
+            Ok(Some(Item::Samples(_))) => panic!("no text gives sound"),
             Ok(Some(Item::Begin(head))) => {
                 kept.extend(source.take_kept().unwrap());
                 let found = kept.last().and_then(|k| Some((k, k.row(head.index)?)));

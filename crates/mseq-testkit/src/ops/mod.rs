@@ -2,6 +2,7 @@
 
 mod buffers;
 mod causal_conv1d;
+mod conv1d;
 mod decode;
 mod embed_tokens;
 mod linear_fwd;
@@ -12,6 +13,7 @@ mod selective_scan;
 
 pub use buffers::buffers;
 pub use causal_conv1d::{causal_conv1d_fwd, causal_conv1d_update};
+pub use conv1d::{glu_fwd, strided_conv1d_fwd, transposed_conv1d_fwd};
 pub use decode::{mixer_update, sample_tokens};
 pub use embed_tokens::embed_tokens;
 pub use linear_fwd::linear_fwd;

@@ -125,6 +125,7 @@ impl Jobs {
             regions: None,
             parts: None,
             grid: 1,
+            audio: None,
         };
         let configs = [
             config(Pool::Mean, windows(100, 30), None),
@@ -189,6 +190,7 @@ impl Jobs {
                 dtype: EmbeddingDType::F32,
                 list: ListType::Fixed,
                 region: false,
+                seconds: false,
             }
             .into(),
             arrange: None,

@@ -111,6 +111,7 @@ impl Kind for Models {
             regions: None,
             parts: None,
             grid: 1,
+            audio: None,
         };
         let place = choose(&DeviceSpec::Cpu, None);
         let mut opened = match place.and_then(|place| open(&place, 1, &checkpoint, &config)) {
@@ -118,10 +119,20 @@ impl Kind for Models {
             Err(e) => return Outcome::refused(&e),
         };
         let letters: Vec<u32> = checkpoint.tokens.letters.values().copied().collect();
-        let ids = (0..9).map(|i| letters[(case.choice as usize / 16 + i) % letters.len()]).collect();
+        let id = |i: usize| match letters.len() {
+            // A damaged config may say mu-law.
+            0 => (case.choice as usize / 16 + i) as u32 % 256,
+            n => letters[(case.choice as usize / 16 + i) % n],
+        };
+        let (ids, samples) = match checkpoint.front() {
+            Some(front) => (Vec::new(), vec![0.5; 8 * front.hop + front.reach]),
+            None => ((0..9).map(id).collect(), Vec::new()),
+        };
+        let lane_samples = std::iter::once(0..samples.len()).collect();
         let lanes = vec![LaneSpan { rows: 0..9, fresh: true, slot: None }];
         let output = BatchOutput::Rows(std::iter::once(0..9).collect());
-        match opened.runner.run(&ChunkBatch { ids, lanes, output, keys: Vec::new(), done: Vec::new() }) {
+        let (keys, done) = (Vec::new(), Vec::new());
+        match opened.runner.run(&ChunkBatch { ids, samples, lane_samples, lanes, output, keys, done }) {
             Ok(values) if values.numbers.len() == 9 * checkpoint.shape.d_model => Outcome::Read,
             Ok(values) => Outcome::Wrong(format!("{} values of 9 tokens", values.numbers.len())),
             Err(e) => Outcome::refused(&e),

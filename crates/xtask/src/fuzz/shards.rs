@@ -28,7 +28,7 @@ impl Merge {
         std::fs::create_dir_all(folder).map_err(|source| Error::Write { path: folder.to_owned(), source })?;
         for dtype in [EmbeddingDType::F32, EmbeddingDType::F16] {
             for list in [ListType::Fixed, ListType::Variable] {
-                let layout = EmbedLayout { dim: 5, dtype, list, region: false };
+                let layout = EmbedLayout { dim: 5, dtype, list, region: false, seconds: false };
                 let mut files = Files::new();
                 for shard in 1..=SHARDS {
                     let path = folder.join(format!("{shard}.parquet"));
@@ -61,6 +61,7 @@ fn write(path: &Path, shard: usize, layout: EmbedLayout) -> mseq_sink::Result<()
                 end: 10 * start + 10,
                 strand: Strand::Forward,
                 region: None,
+                rate: None,
             });
             rows.values.extend((0..layout.dim).map(|i| (record + i as u64) as f32 / 8.0));
         }

@@ -156,6 +156,7 @@ mod tests {
             d_conv: 4,
             dt_rank: 16,
             vocab: 8,
+            front: 0,
         };
         let floor = Floor::new(&shape, DType::Bf16);
         assert_eq!((floor.exps, floor.flop, floor.bytes), (65_536.0, 6_815_744.0, 8192.0));

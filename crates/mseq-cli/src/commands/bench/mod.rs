@@ -57,6 +57,7 @@ pub(super) fn run(args: &BenchArgs, quiet: bool) -> Result<(), Failure> {
     let (model, checkpoint) = model(args)?;
     let mut config = config();
     let (limit, chunk) = (args.memory_limit.map(|size| size.0), args.chunk.map(|n| n as usize));
+    super::reads_dna(&checkpoint)?;
     config.chunk = Budget::new(limit, chunk, &checkpoint.shape, &config, &place)?.chunk;
     let threads = args.threads.map_or(0, |n| n as usize);
     let tokens = args.tokens.unwrap_or(if place.cuda.is_some() { CUDA_TOKENS } else { CPU_TOKENS });
@@ -152,6 +153,7 @@ fn config() -> EngineConfig {
         regions: None,
         parts: None,
         grid: 1,
+        audio: None,
     }
 }
 
@@ -254,6 +256,7 @@ impl Load {
                 index,
                 format: SequenceFormat::Fasta,
                 reversed: None,
+                signal: None,
             };
             let tail = RecordTail { bases: self.ids.len() as u64, ..RecordTail::default() };
             let tokens = self.ids.chunks(BLOCK).map(|ids| Item::Tokens(ids.to_vec()));

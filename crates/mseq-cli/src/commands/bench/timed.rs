@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use mseq_backend::ops::{
-    CausalConv1dFwd, CausalConv1dUpdate, EmbedTokens, LinearFwd, NllFwd, Norm, NormFwd, PoolFwd, PoolOut,
-    SelectiveScanFwd, SelectiveStateUpdate,
+    CausalConv1dFwd, CausalConv1dUpdate, EmbedTokens, GluFwd, LinearFwd, NllFwd, Norm, NormFwd, PoolFwd,
+    PoolOut, SelectiveScanFwd, SelectiveStateUpdate, StridedConv1dFwd, TransposedConv1dFwd,
 };
 use mseq_backend::{Backend, Result};
 use mseq_core::DType;
@@ -287,6 +287,60 @@ impl<B: Backend> Backend for Timed<B> {
         let NllFwd { rows, d_model, vocab, slots, ids, lanes, x, weight, last } = op;
         // No bench scores.
         self.inner.nll_fwd(NllFwd { rows, d_model, vocab, slots, ids, lanes, x, weight, last })
+    }
+
+    fn strided_conv1d_fwd(&self, op: StridedConv1dFwd<'_, Self>) -> Result<()> {
+        let StridedConv1dFwd { rows, in_channels, out_channels, taps, stride, x, weight, bias, relu, y } = op;
+        self.time(Some(Stage::Embedding), |b| {
+            b.strided_conv1d_fwd(StridedConv1dFwd {
+                rows,
+                in_channels,
+                out_channels,
+                taps,
+                stride,
+                x,
+                weight,
+                bias,
+                relu,
+                y,
+            })
+        })
+    }
+
+    fn transposed_conv1d_fwd(&self, op: TransposedConv1dFwd<'_, Self>) -> Result<()> {
+        let TransposedConv1dFwd {
+            rows,
+            in_channels,
+            out_channels,
+            taps,
+            stride,
+            x,
+            weight,
+            bias,
+            relu,
+            add,
+            y,
+        } = op;
+        self.time(Some(Stage::Embedding), |b| {
+            b.transposed_conv1d_fwd(TransposedConv1dFwd {
+                rows,
+                in_channels,
+                out_channels,
+                taps,
+                stride,
+                x,
+                weight,
+                bias,
+                relu,
+                add,
+                y,
+            })
+        })
+    }
+
+    fn glu_fwd(&self, op: GluFwd<'_, Self>) -> Result<()> {
+        let GluFwd { rows, width, x, out } = op;
+        self.time(Some(Stage::Embedding), |b| b.glu_fwd(GluFwd { rows, width, x, out }))
     }
 
     fn pool_fwd(&self, op: PoolFwd<'_, Self>) -> Result<PoolOut> {

@@ -1,0 +1,153 @@
+//! Whole CleanUMamba models for `doctor --verify`.
+
+use mseq_backend::{Backend, LaneSpan};
+use mseq_core::{DType, Front};
+use mseq_cpu::CpuBackend;
+use mseq_model::arch::{Denoiser, Input, Mamba};
+use mseq_model::{Checkpoint, Error};
+use mseq_testkit::audio::{CleanShape, random_clean};
+use mseq_testkit::{Check, Random};
+
+use super::verify::{in_memory, wide};
+use crate::Failure;
+
+/// Largest norm-wise difference from the f32 of the CPU. Between the samples and the output lie twice as
+/// many roundings as in a model of tokens: two a level, down and up.
+fn limit(dtype: DType) -> f64 {
+    match dtype {
+        DType::F32 => 1e-5,
+        DType::F16 => 4e-3,
+        DType::Bf16 => 3e-2,
+    }
+}
+
+/// One as its authors trained it, and one as pruning leaves them.
+const MODELS: [(&str, CleanShape, usize); 2] = [
+    (
+        "CleanUMamba 8 levels",
+        CleanShape {
+            levels: &[(32, 32), (64, 64), (64, 64), (64, 64), (64, 64), (64, 64), (64, 64), (64, 64)],
+            d_model: 64,
+            blocks: &[(128, 16, 4), (128, 16, 4), (128, 16, 4)],
+        },
+        40_000,
+    ),
+    (
+        "CleanUMamba pruned",
+        CleanShape {
+            levels: &[(7, 5), (30, 17), (33, 12), (20, 29)],
+            d_model: 37,
+            blocks: &[(61, 9, 3), (40, 16, 2)],
+        },
+        9_001,
+    ),
+];
+
+/// A random model with what the CPU makes of some samples.
+pub(super) struct Clean {
+    pub(super) name: String,
+    checkpoint: Checkpoint,
+    front: Front,
+    samples: Vec<f32>,
+    /// (frames, d_model).
+    hidden: Vec<f32>,
+    denoised: Vec<f32>,
+}
+
+impl Clean {
+    pub(super) fn all(cpu: &CpuBackend) -> Result<Vec<Self>, Failure> {
+        let all = MODELS.into_iter().map(|(name, shape, samples)| {
+            let checkpoint = in_memory(random_clean(shape, 5))?;
+            let front = checkpoint.unet()?.front();
+            let samples = Random::new(samples as u64).values(samples, -2.0, 2.0);
+            let (hidden, denoised) = (Vec::new(), Vec::new());
+            let mut model = Self { name: name.to_owned(), checkpoint, front, samples, hidden, denoised };
+            let frames = model.frames(&model.samples);
+            model.hidden = model.hidden(cpu, &[frames])?;
+            model.denoised = model.denoise(cpu, &[frames])?;
+            Ok(model)
+        });
+        all.collect()
+    }
+
+    fn frames(&self, samples: &[f32]) -> usize {
+        self.front.frames(samples.len() as u64) as usize
+    }
+
+    /// In one step and in several, between which the state is carried.
+    pub(super) fn compare<B: Backend>(&self, backend: &B, grid: usize) -> Result<Vec<Check>, Failure> {
+        let frames = self.frames(&self.samples);
+        let limit = limit(backend.dtype());
+        let is_cpu = backend.dtype() == DType::F32 && backend.name().starts_with("cpu");
+        let steps = [1, grid, 3, frames];
+        let mut checks = Vec::new();
+        for (what, cuts) in [("one step", &[frames][..]), ("four steps", &steps)] {
+            let hidden = self.hidden(backend, cuts)?;
+            let denoised = self.denoise(backend, cuts)?;
+            for (part, found, truth) in
+                [("hidden states", &hidden, &self.hidden), ("denoised samples", &denoised, &self.denoised)]
+            {
+                let what = format!("{part}, {what}");
+                checks.push(Check::new(&what, found, &wide(truth), limit));
+                if is_cpu {
+                    checks.push(Check::twice(&what, found, truth));
+                }
+            }
+        }
+        Ok(checks)
+    }
+
+    /// Hidden states, beside another record, in steps of these lengths.
+    fn hidden<B: Backend>(&self, backend: &B, steps: &[usize]) -> Result<Vec<f32>, Failure> {
+        let Front { hop, reach } = self.front;
+        let (frames, width) = (self.frames(&self.samples), self.checkpoint.shape.d_model);
+        let model = Mamba::load(backend, &self.checkpoint)?;
+        let mut state = model.state(backend, 1)?;
+        let mut workspace = model.workspace(backend, 0)?;
+        let other = &self.samples[..self.samples.len().min(5 * hop + 3)];
+        let rows = self.frames(other);
+        let (mut hidden, mut at) = (Vec::new(), 0);
+        for step in steps {
+            let end = (at + step).min(frames);
+            if at == end {
+                break;
+            }
+            let piece = &self.samples[at * hop..self.samples.len().min((end - 1) * hop + reach)];
+            let samples = [other, piece].concat();
+            let ranges = [0..other.len(), other.len()..samples.len()];
+            let lanes = [
+                LaneSpan { rows: 0..rows, fresh: true, slot: None },
+                LaneSpan { rows: rows..rows + end - at, fresh: at == 0, slot: Some(0) },
+            ];
+            let input = Input::Samples { samples: &samples, lanes: &ranges };
+            let upto = (self.checkpoint.shape.n_layer, true);
+            let out = model.forward(backend, input, &lanes, upto, &mut state, &mut workspace)?;
+            let own = rows * width..(rows + end - at) * width;
+            hidden.extend(backend.download(out, own).map_err(Error::from)?);
+            at = end;
+        }
+        Ok(hidden)
+    }
+
+    /// Denoised samples, in steps of these lengths.
+    fn denoise<B: Backend>(&self, backend: &B, steps: &[usize]) -> Result<Vec<f32>, Failure> {
+        let Front { hop, reach } = self.front;
+        let frames = self.frames(&self.samples);
+        let denoiser = Denoiser::load(backend, &self.checkpoint)?;
+        let mut state = denoiser.state(backend)?;
+        let (mut out, mut at) = (Vec::new(), 0);
+        for step in steps {
+            let end = (at + step).min(frames);
+            if at == end {
+                break;
+            }
+            let from = (at - denoiser.behind(&state)) * hop;
+            let piece = &self.samples[from..self.samples.len().min((end - 1) * hop + reach)];
+            let mut more = denoiser.run(backend, piece, end - at, &mut state)?;
+            more.truncate(if end == frames { self.samples.len() - at * hop } else { (end - at) * hop });
+            out.append(&mut more);
+            at = end;
+        }
+        Ok(out)
+    }
+}

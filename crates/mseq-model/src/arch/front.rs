@@ -1,0 +1,152 @@
+use std::ops::Range;
+
+use mseq_backend::ops::{EmbedTokens, LinearFwd};
+use mseq_backend::{Backend, LaneSpan, Result as OpResult, Rows, RowsMut};
+
+use super::encoder::{Encoder, EncoderRoom};
+use crate::{Checkpoint, Encoding, Result};
+
+/// What goes into a model.
+#[derive(Debug, Clone, Copy)]
+pub enum Input<'a> {
+    /// One token id a row.
+    Ids(&'a [u32]),
+    /// Samples, of which each lane has a range: row t of a lane of N samples is made of samples
+    /// [t * hop, t * hop + reach) there, zeros beyond N.
+    Samples {
+        /// Of all lanes.
+        samples: &'a [f32],
+        /// One a lane.
+        lanes: &'a [Range<usize>],
+    },
+}
+
+impl<'a> From<&'a [u32]> for Input<'a> {
+    fn from(ids: &'a [u32]) -> Self {
+        Self::Ids(ids)
+    }
+}
+
+impl<'a> From<&'a Vec<u32>> for Input<'a> {
+    fn from(ids: &'a Vec<u32>) -> Self {
+        Self::Ids(ids)
+    }
+}
+
+impl Input<'_> {
+    /// Rows that the model makes of it.
+    pub fn rows(&self, lanes: &[LaneSpan]) -> usize {
+        match self {
+            Self::Ids(ids) => ids.len(),
+            Self::Samples { .. } => lanes.last().map_or(0, |lane| lane.rows.end),
+        }
+    }
+}
+
+/// What turns the input into the first hidden states.
+pub(super) enum FrontEnd<B: Backend> {
+    /// A row of a table for each id.
+    Embedding { table: B::Buffer, vocab: usize },
+    /// A linear map of `hop` samples.
+    Frames { weight: B::Linear, bias: B::Buffer, hop: usize },
+    /// Strided convolutions.
+    Encoder(Encoder<B>),
+}
+
+/// Activations of a front end; grows with the steps.
+pub(super) struct FrontRoom<B: Backend> {
+    frames: Option<(usize, B::Buffer)>,
+    encoder: Option<EncoderRoom<B>>,
+}
+
+impl<B: Backend> FrontRoom<B> {
+    pub(super) const fn new() -> Self {
+        Self { frames: None, encoder: None }
+    }
+}
+
+impl<B: Backend> FrontEnd<B> {
+    pub(super) fn load(backend: &B, checkpoint: &Checkpoint) -> Result<Self> {
+        let d_model = checkpoint.shape.d_model;
+        Ok(match checkpoint.audio.as_ref().map(|audio| audio.encoding) {
+            None | Some(Encoding::Mulaw8) => Self::Embedding {
+                table: backend.upload(&checkpoint.embedding()?)?,
+                vocab: checkpoint.shape.vocab,
+            },
+            Some(Encoding::Frames { hop }) => Self::Frames {
+                weight: backend.linear(&checkpoint.tensor("frame_proj.weight")?, d_model, hop)?,
+                bias: backend.upload(&checkpoint.tensor("frame_proj.bias")?)?,
+                hop,
+            },
+            Some(Encoding::CleanUMamba) => Self::Encoder(Encoder::load(backend, checkpoint)?),
+        })
+    }
+
+    /// The table of token embeddings, where there is one.
+    pub(super) fn embedding(&self) -> Option<&B::Buffer> {
+        match self {
+            Self::Embedding { table, .. } => Some(table),
+            _ => None,
+        }
+    }
+
+    /// Writes the first hidden states of all lanes to `out`, (rows, d_model).
+    pub(super) fn run(
+        &self,
+        backend: &B,
+        input: Input<'_>,
+        lanes: &[LaneSpan],
+        d_model: usize,
+        (room, out): (&mut FrontRoom<B>, &mut B::Buffer),
+    ) -> OpResult<()> {
+        let refuse = |what, found| mseq_backend::Error::OutOfRange {
+            op: "front",
+            what,
+            found,
+            wanted: "and the model reads something else",
+        };
+        match (self, input) {
+            (&Self::Embedding { ref table, vocab }, Input::Ids(ids)) => {
+                backend.embed_tokens(EmbedTokens { ids, table, vocab, d_model, out })
+            }
+            (&Self::Frames { ref weight, ref bias, hop }, Input::Samples { samples, lanes: of_lanes }) => {
+                let rows = input.rows(lanes);
+                let mut padded = vec![0f32; rows * hop];
+                for (lane, range) in lanes.iter().zip(of_lanes) {
+                    let from = samples.get(range.clone()).unwrap_or_default();
+                    let to = &mut padded[lane.rows.start * hop..lane.rows.end * hop];
+                    let len = from.len().min(to.len());
+                    to[..len].copy_from_slice(&from[..len]);
+                }
+                let x = match &mut room.frames {
+                    Some((had, x)) if *had >= rows => x,
+                    small => &mut small.insert((rows, backend.activations(rows * hop)?)).1,
+                };
+                backend.write(x, 0, &padded)?;
+                backend.linear_fwd(LinearFwd {
+                    rows,
+                    in_features: hop,
+                    out_features: d_model,
+                    x: Rows::whole(x, hop),
+                    weight,
+                    bias: Some(bias),
+                    accumulate: false,
+                    y: RowsMut { buf: out, stride: d_model },
+                })
+            }
+            (Self::Encoder(encoder), Input::Samples { samples, lanes: of_lanes }) => {
+                let pieces: Vec<(usize, &[f32])> = lanes
+                    .iter()
+                    .zip(of_lanes)
+                    .map(|(lane, range)| (lane.rows.len(), samples.get(range.clone()).unwrap_or_default()))
+                    .collect();
+                let room = encoder.room(backend, &mut room.encoder, &pieces)?;
+                encoder.encode(backend, &pieces, room)?;
+                let ids: Vec<u32> = encoder.places(&pieces).flatten().map(|at| at as u32).collect();
+                room.frames(backend, &ids, d_model, out)
+            }
+            (_, Input::Ids(ids)) => Err(refuse("the number of token ids", ids.len())),
+            (_, Input::Samples { samples, .. }) => Err(refuse("the number of samples", samples.len())),
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! FLAC, MP3, Ogg Vorbis and AAC, through symphonia.
+
+use symphonia::core::codecs::audio::{AudioDecoder, AudioDecoderOptions};
+use symphonia::core::errors::Error as Fault;
+use symphonia::core::formats::probe::Hint;
+use symphonia::core::formats::{FormatOptions, FormatReader, TrackType};
+use symphonia::core::io::{MediaSource, MediaSourceStream};
+
+use super::{Decoder, Layout};
+use crate::Result;
+use crate::error::AudioError;
+
+pub(super) struct Coded {
+    path: String,
+    format: Box<dyn FormatReader>,
+    decoder: Box<dyn AudioDecoder>,
+    track: u32,
+    layout: Layout,
+    /// Samples that the header promises.
+    wanted: Option<u64>,
+    done: u64,
+    /// Decoded before the layout was asked for.
+    first: Vec<f32>,
+    ended: bool,
+}
+
+fn words(fault: &Fault) -> String {
+    match fault {
+        Fault::IoError(e) if e.kind() == std::io::ErrorKind::UnexpectedEof => "it ends too early".into(),
+        other => other.to_string(),
+    }
+}
+
+impl Coded {
+    pub(super) fn open(path: &str, source: Box<dyn MediaSource>) -> Result<Self> {
+        let header = |what: String| AudioError::Header { path: path.to_owned(), what };
+        let panicked = |e: mseq_core::DecoderPanic| header(e.to_string());
+        let stream = MediaSourceStream::new(source, Default::default());
+        let format = mseq_core::decode(|| {
+            let options = FormatOptions::default();
+            symphonia::default::get_probe().probe(&Hint::new(), stream, options, Default::default())
+        })
+        .map_err(panicked)?
+        .map_err(|e| header(format!("its header can't be read ({})", words(&e))))?;
+        if format.default_track(TrackType::Video).is_some() {
+            return Err(AudioError::Video { path: path.to_owned() }.into());
+        }
+        let track = format.default_track(TrackType::Audio).ok_or_else(|| header("it has no sound".into()))?;
+        let parameters = track.codec_params.as_ref().and_then(|p| p.audio());
+        let parameters = parameters.ok_or_else(|| header("its sound has no known coding".into()))?;
+        let options = AudioDecoderOptions::default();
+        let decoder = symphonia::default::get_codecs()
+            .make_audio_decoder(parameters, &options)
+            .map_err(|e| AudioError::Unsupported { path: path.to_owned(), what: words(&e) })?;
+        let (wanted, id) = (track.num_frames, track.id);
+        let (path, layout) = (path.to_owned(), Layout { rate: 0, channels: 0 });
+        let mut new = Self {
+            path,
+            format,
+            decoder,
+            track: id,
+            layout,
+            wanted,
+            done: 0,
+            first: Vec::new(),
+            ended: false,
+        };
+        // The first packet tells what comes out, which a header may not know (AAC).
+        let mut first = Vec::new();
+        while new.layout.channels == 0 && new.packet(&mut first)? {}
+        new.first = first;
+        Ok(new)
+    }
+
+    fn damaged(&self, what: String) -> AudioError {
+        let seconds = self.done as f64 / f64::from(self.layout.rate.max(1));
+        AudioError::Damaged { path: self.path.clone(), sample: self.done, seconds, what }
+    }
+
+    /// The samples of one packet; `false` after the last.
+    fn packet(&mut self, out: &mut Vec<f32>) -> Result<bool> {
+        let packet = match mseq_core::decode(|| self.format.next_packet()) {
+            Err(panic) => return Err(self.damaged(panic.to_string()).into()),
+            Ok(Ok(Some(packet))) => packet,
+            Ok(Ok(None)) => {
+                self.ended = true;
+                return match self.wanted {
+                    Some(wanted) if self.done < wanted => {
+                        let (path, samples) = (self.path.clone(), self.done);
+                        Err(AudioError::Truncated { path, samples, wanted }.into())
+                    }
+                    _ => Ok(false),
+                };
+            }
+            Ok(Err(Fault::ResetRequired)) => {
+                return Err(self.damaged("another stream begins here (chained Ogg); split it".into()).into());
+            }
+            Ok(Err(e)) => {
+                return Err(match (&e, self.wanted) {
+                    (Fault::IoError(cause), Some(wanted))
+                        if cause.kind() == std::io::ErrorKind::UnexpectedEof =>
+                    {
+                        AudioError::Truncated { path: self.path.clone(), samples: self.done, wanted }
+                    }
+                    _ => self.damaged(words(&e)),
+                }
+                .into());
+            }
+        };
+        if packet.track_id != self.track {
+            return Ok(true);
+        }
+        let from = out.len();
+        let decoder = &mut self.decoder;
+        let layout = mseq_core::decode(|| {
+            decoder.decode(&packet).map(|audio| {
+                let layout = Layout { rate: audio.spec().rate(), channels: audio.num_planes() };
+                out.resize(from + audio.samples_interleaved(), 0.0);
+                audio.copy_to_slice_interleaved::<f32, _>(&mut out[from..]);
+                layout
+            })
+        });
+        let layout = match layout {
+            Err(panic) => return Err(self.damaged(panic.to_string()).into()),
+            Ok(Err(e)) => return Err(self.damaged(words(&e)).into()),
+            Ok(Ok(layout)) => layout,
+        };
+        if self.layout.channels == 0 {
+            self.layout = layout;
+        } else if layout != self.layout {
+            return Err(self.damaged("rate or channels change".into()).into());
+        }
+        self.done += ((out.len() - from) / layout.channels.max(1)) as u64;
+        Ok(true)
+    }
+}
+
+impl Decoder for Coded {
+    fn layout(&self) -> Layout {
+        self.layout
+    }
+
+    fn next(&mut self, out: &mut Vec<f32>) -> Result<bool> {
+        if !self.first.is_empty() {
+            out.append(&mut self.first);
+            return Ok(true);
+        }
+        if self.ended { Ok(false) } else { self.packet(out) }
+    }
+}

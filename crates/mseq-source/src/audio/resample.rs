@@ -1,0 +1,186 @@
+use std::num::NonZeroU32;
+
+use rubato::audioadapter_buffers::direct::SequentialSliceOfVecs;
+use rubato::{
+    Async, FixedAsync, Resampler as _, SincInterpolationParameters, SincInterpolationType, WindowFunction,
+};
+
+/// Samples that the filter takes at a time, whatever comes: so blocks can't show in the output.
+const CHUNK: usize = 1024;
+
+/// One channel from the rate of a file to that of a model, by a windowed sinc.
+///
+/// N samples become ceil(N * to / from), the first of both at the same time.
+pub(crate) struct Resampler {
+    /// `None`: the rates are equal.
+    filter: Option<Async<f32>>,
+    from: NonZeroU32,
+    to: NonZeroU32,
+    /// Input, then output, of one call.
+    input: [Vec<f32>; 1],
+    output: [Vec<f32>; 1],
+    /// Output that comes before the first sample.
+    skip: usize,
+    taken: u64,
+    given: u64,
+}
+
+impl Resampler {
+    /// # Errors
+    /// When no filter can be made for these rates.
+    pub(crate) fn new(from: NonZeroU32, to: NonZeroU32) -> Result<Self, String> {
+        let (input, output) = ([Vec::with_capacity(CHUNK)], [Vec::new()]);
+        let mut new = Self { filter: None, from, to, input, output, skip: 0, taken: 0, given: 0 };
+        if from != to {
+            let parameters = SincInterpolationParameters::new(256, WindowFunction::BlackmanHarris2)
+                .oversampling_factor(512)
+                .interpolation(SincInterpolationType::Cubic);
+            let ratio = f64::from(to.get()) / f64::from(from.get());
+            let filter = Async::new_sinc(ratio, 1.0, &parameters, CHUNK, 1, FixedAsync::Input)
+                .map_err(|e| e.to_string())?;
+            new.skip = filter.output_delay();
+            new.output[0] = vec![0.0; filter.output_frames_max()];
+            new.filter = Some(filter);
+        }
+        Ok(new)
+    }
+
+    /// Takes samples and appends those that they complete.
+    ///
+    /// # Errors
+    /// When the filter fails.
+    pub(crate) fn push(&mut self, mut samples: &[f32], out: &mut Vec<f32>) -> Result<(), String> {
+        self.taken += samples.len() as u64;
+        if self.filter.is_none() {
+            self.given += samples.len() as u64;
+            out.extend_from_slice(samples);
+            return Ok(());
+        }
+        while !samples.is_empty() {
+            let n = samples.len().min(CHUNK - self.input[0].len());
+            let (now, later) = samples.split_at(n);
+            self.input[0].extend_from_slice(now);
+            samples = later;
+            if self.input[0].len() == CHUNK {
+                self.run(u64::MAX, out)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Appends the rest, after the last sample.
+    ///
+    /// # Errors
+    /// When the filter fails.
+    pub(crate) fn finish(&mut self, out: &mut Vec<f32>) -> Result<(), String> {
+        let total = u128::from(self.taken) * u128::from(self.to.get());
+        let total = u64::try_from(total.div_ceil(u128::from(self.from.get()))).unwrap_or(u64::MAX);
+        while self.filter.is_some() && self.given < total {
+            self.input[0].resize(CHUNK, 0.0);
+            self.run(total, out)?;
+        }
+        Ok(())
+    }
+
+    /// Runs a full chunk, and gives no more than `total` samples in all.
+    fn run(&mut self, total: u64, out: &mut Vec<f32>) -> Result<(), String> {
+        let Some(filter) = &mut self.filter else { return Ok(()) };
+        let room = self.output[0].len();
+        let input = SequentialSliceOfVecs::new(&self.input[..], 1, CHUNK).map_err(|e| e.to_string())?;
+        let mut output =
+            SequentialSliceOfVecs::new_mut(&mut self.output[..], 1, room).map_err(|e| e.to_string())?;
+        let (_, made) = filter.process_into_buffer(&input, &mut output, None).map_err(|e| e.to_string())?;
+        self.input[0].clear();
+        let skip = self.skip.min(made);
+        self.skip -= skip;
+        let left = usize::try_from(total - self.given).unwrap_or(usize::MAX);
+        let new = &self.output[0][skip..made];
+        let new = &new[..new.len().min(left)];
+        self.given += new.len() as u64;
+        out.extend_from_slice(new);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rate(n: u32) -> NonZeroU32 {
+        NonZeroU32::new(n).unwrap()
+    }
+
+    fn resample(samples: &[f32], from: u32, to: u32, blocks: &[usize]) -> Vec<f32> {
+        let mut resampler = Resampler::new(rate(from), rate(to)).unwrap();
+        let (mut out, mut at) = (Vec::new(), 0);
+        for &block in blocks.iter().cycle() {
+            if at == samples.len() {
+                break;
+            }
+            let end = (at + block).min(samples.len());
+            resampler.push(&samples[at..end], &mut out).unwrap();
+            at = end;
+        }
+        resampler.finish(&mut out).unwrap();
+        out
+    }
+
+    fn tone(hz: f64, rate: u32, n: usize) -> Vec<f32> {
+        (0..n).map(|t| (std::f64::consts::TAU * hz * t as f64 / f64::from(rate)).sin() as f32).collect()
+    }
+
+    fn decibels(x: &[f32]) -> f64 {
+        let power = x.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>() / x.len() as f64;
+        10.0 * (2.0 * power).log10()
+    }
+
+    #[test]
+    fn blocks_do_not_show_and_lengths_are_exact() {
+        for (from, to) in
+            [(44_100, 16_000), (48_000, 16_000), (8000, 16_000), (16_000, 16_000), (11_025, 8000)]
+        {
+            for n in [0, 1, 2, 1023, 1024, 1025, 5000] {
+                let x = tone(440.0, from, n);
+                let whole = resample(&x, from, to, &[n.max(1)]);
+                assert_eq!(whole.len() as u64, (n as u64 * u64::from(to)).div_ceil(u64::from(from)));
+                for blocks in [&[1][..], &[7, 1024, 3], &[1000]] {
+                    assert_eq!(resample(&x, from, to, blocks), whole);
+                }
+            }
+        }
+    }
+
+    /// In the middle, a tone comes out as it is; the first sample of both is at time 0.
+    #[test]
+    fn passband_is_flat_and_in_time() {
+        let (mut worst, mut error) = (0.0f64, 0.0f64);
+        for (from, to) in [(44_100, 16_000), (48_000, 16_000), (8000, 16_000), (32_000, 16_000)] {
+            let half = f64::from(from.min(to)) / 2.0;
+            for share in [0.005, 0.1, 0.3, 0.5, 0.7, 0.85, 0.9] {
+                let out = resample(&tone(share * half, from, from as usize), from, to, &[4096]);
+                let want = tone(share * half, to, out.len());
+                let (a, b) = (out.len() / 4, out.len() * 3 / 4);
+                let ripple = (decibels(&out[a..b]) - decibels(&want[a..b])).abs();
+                worst = worst.max(ripple);
+                let far = out[a..b].iter().zip(&want[a..b]).map(|(x, y)| f64::from((x - y).abs()));
+                error = error.max(far.fold(0.0, f64::max));
+            }
+        }
+        println!("passband to 0.9 of the lower half rate: ripple {worst:.5} dB, largest error {error:.2e}");
+        assert!(worst <= 0.1 && error < 2e-3, "{worst} {error}");
+    }
+
+    /// What would fold back is gone.
+    #[test]
+    fn aliases_are_rejected() {
+        let mut worst = f64::NEG_INFINITY;
+        for (from, to) in [(44_100, 16_000), (48_000, 16_000), (32_000, 16_000)] {
+            for hz in [8050.0, 8200.0, 9000.0, 11_000.0, 13_000.0, 15_500.0] {
+                let out = resample(&tone(hz, from, from as usize), from, to, &[4096]);
+                worst = worst.max(decibels(&out[out.len() / 4..out.len() * 3 / 4]));
+            }
+        }
+        println!("aliases of tones from 1.006 of the half rate: {worst:.1} dB");
+        assert!(worst <= -90.0, "{worst}");
+    }
+}

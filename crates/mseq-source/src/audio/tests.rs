@@ -1,0 +1,213 @@
+use std::io::Write;
+use std::process::Command;
+
+use super::*;
+
+fn options(model_rate: u32, channel: Option<Channel>) -> AudioOptions {
+    let n = |n| NonZeroU32::new(n).unwrap();
+    AudioOptions { channel, model_rate: n(model_rate), hop: n(1), mulaw: false, loudness: Loudness::None }
+}
+
+/// Samples of one file at its own rate, or the error.
+fn read(path: &Path, options: AudioOptions, block: usize) -> Result<(Vec<f32>, u64)> {
+    let set = InputSet::resolve_audio(&[path.to_string_lossy().into_owned()], false)?;
+    let mut source = AudioSource::open(set, options, block);
+    let (mut samples, mut bases) = (Vec::new(), 0);
+    while let Some(item) = source.next()? {
+        match item {
+            Item::Samples(more) => {
+                assert!(more.len() <= block && !more.is_empty());
+                samples.extend(more);
+            }
+            Item::End(tail) => bases = tail.bases,
+            _ => {}
+        }
+    }
+    Ok((samples, bases))
+}
+
+fn write(dir: &Path, name: &str, spec: hound::WavSpec, samples: &[i32]) -> std::path::PathBuf {
+    let path = dir.join(name);
+    let mut writer = hound::WavWriter::create(&path, spec).unwrap();
+    for &s in samples {
+        match spec.sample_format {
+            hound::SampleFormat::Int => writer.write_sample(s).unwrap(),
+            hound::SampleFormat::Float => writer.write_sample(s as f32 / 1000.0).unwrap(),
+        }
+    }
+    writer.finalize().unwrap();
+    path
+}
+
+fn spec(bits: u16, channels: u16, sample_format: hound::SampleFormat) -> hound::WavSpec {
+    hound::WavSpec { channels, sample_rate: 16_000, bits_per_sample: bits, sample_format }
+}
+
+/// Against what hound reads of what hound wrote; hound makes 24 and 32 bits EXTENSIBLE.
+#[test]
+fn wav_of_every_width_is_what_hound_reads() {
+    let dir = tempfile::tempdir().unwrap();
+    let int = hound::SampleFormat::Int;
+    for (bits, format) in [(8, int), (16, int), (24, int), (32, int), (32, hound::SampleFormat::Float)] {
+        let top = 1i64 << (bits - 1);
+        let samples: Vec<i32> =
+            (0..5001i64).map(|i| ((i * 7_919_317 + 11) % (2 * top) - top) as i32).collect();
+        let samples: Vec<i32> =
+            if format == int { samples } else { samples.iter().map(|s| s % 1000).collect() };
+        let path = write(dir.path(), "x.wav", spec(bits, 1, format), &samples);
+        let mut reader = hound::WavReader::open(&path).unwrap();
+        let want: Vec<f32> = match format {
+            hound::SampleFormat::Int => {
+                reader.samples::<i32>().map(|s| (f64::from(s.unwrap()) / top as f64) as f32).collect()
+            }
+            hound::SampleFormat::Float => reader.samples::<f32>().map(|s| s.unwrap()).collect(),
+        };
+        for block in [1, 777, 1 << 16] {
+            let (found, bases) = read(&path, options(16_000, None), block).unwrap();
+            assert_eq!((&found, bases), (&want, 5001), "{bits}");
+        }
+    }
+}
+
+#[test]
+fn wav_of_unknown_length_and_rf64_are_read_to_their_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = write(dir.path(), "x.wav", spec(16, 1, hound::SampleFormat::Int), &[1, -2, 3, 4, 5]);
+    let (want, _) = read(&path, options(16_000, None), 9).unwrap();
+    let bytes = std::fs::read(&path).unwrap();
+    for size in [0u32, u32::MAX] {
+        let mut open = bytes.clone();
+        open[40..44].copy_from_slice(&size.to_le_bytes());
+        std::fs::write(&path, open).unwrap();
+        assert_eq!(read(&path, options(16_000, None), 9).unwrap().0, want);
+    }
+    let mut long = b"RF64\xff\xff\xff\xffWAVEds64\x1c\0\0\0".to_vec();
+    for n in [100u64, 10, 5] {
+        long.extend(n.to_le_bytes());
+    }
+    long.extend([0; 4]);
+    long.extend(&bytes[12..40]);
+    long.extend(u32::MAX.to_le_bytes());
+    long.extend(&bytes[44..]);
+    std::fs::write(&path, &long).unwrap();
+    assert_eq!(read(&path, options(16_000, None), 9).unwrap().0, want);
+    std::fs::write(&path, &long[..long.len() - 4]).unwrap();
+    let e = read(&path, options(16_000, None), 9).unwrap_err().to_string();
+    assert!(e.contains("ends after 3 of 5 samples"), "{e}");
+}
+
+#[test]
+fn channels_are_chosen() {
+    let dir = tempfile::tempdir().unwrap();
+    let int = hound::SampleFormat::Int;
+    let path = write(dir.path(), "s.wav", spec(16, 2, int), &[100, 300, -200, 400]);
+    let at = |channel| read(&path, options(16_000, channel), 9).map(|(x, _)| x);
+    let scaled = |x: &[f32]| x.iter().map(|v| v / 32_768.0).collect::<Vec<_>>();
+    assert_eq!(at(None).unwrap(), scaled(&[200.0, 100.0]));
+    assert_eq!(at(Some(Channel::One(1))).unwrap(), scaled(&[100.0, -200.0]));
+    assert_eq!(at(Some(Channel::One(2))).unwrap(), scaled(&[300.0, 400.0]));
+    assert!(at(Some(Channel::One(3))).unwrap_err().to_string().contains("has no channel 3, only 2"));
+    let path = write(dir.path(), "six.wav", spec(16, 6, int), &[6, 12, 18, 24, 30, 36]);
+    let e = read(&path, options(16_000, None), 9).unwrap_err();
+    assert!(e.is_usage() && e.to_string().contains("has 6 channels; say which by --channel"), "{e}");
+    assert_eq!(read(&path, options(16_000, Some(Channel::Mix)), 9).unwrap().0, scaled(&[21.0]));
+}
+
+#[test]
+fn strange_recordings_are_defined() {
+    let dir = tempfile::tempdir().unwrap();
+    let int = hound::SampleFormat::Int;
+    let path = write(dir.path(), "empty.wav", spec(16, 1, int), &[]);
+    // A data chunk of 0 bytes is one of unknown length, and there is nothing.
+    assert_eq!(read(&path, options(16_000, None), 9).unwrap(), (Vec::new(), 0));
+    for loudness in [Loudness::TwoPass, Loudness::Fixed(0.5), Loudness::None] {
+        for value in [0, 8192] {
+            let path = write(dir.path(), "dc.wav", spec(16, 1, int), &[value; 3000]);
+            let (x, _) = read(&path, AudioOptions { loudness, ..options(16_000, None) }, 99).unwrap();
+            assert!(x.len() == 3000 && x.iter().all(|v| v.is_finite()));
+        }
+    }
+    let path = write(dir.path(), "nan.wav", spec(32, 1, hound::SampleFormat::Float), &[1, 2, 3]);
+    let mut bytes = std::fs::read(&path).unwrap();
+    let n = bytes.len();
+    bytes[n - 4..].copy_from_slice(&f32::NAN.to_le_bytes());
+    std::fs::write(&path, &bytes).unwrap();
+    let e = read(&path, options(16_000, None), 9).unwrap_err().to_string();
+    assert!(e.contains("sample 2 (0.000 s) is NaN"), "{e}");
+    let path = write(dir.path(), "rate.wav", spec(16, 1, int), &[1, 2]);
+    let mut bytes = std::fs::read(&path).unwrap();
+    bytes[24..28].fill(0);
+    std::fs::write(&path, &bytes).unwrap();
+    let e = read(&path, options(16_000, None), 9).unwrap_err().to_string();
+    assert!(e.contains("0 samples a second"), "{e}");
+    for (name, bytes, say) in [
+        ("text.wav", &b"just some words"[..], "is not audio"),
+        ("film.mkv", b"\x1a\x45\xdf\xa3....", "is a video"),
+        ("dna.wav", b">chr1\nACGT\n", "is FASTA"),
+        ("bad.mp3", b"\xff\xfb\x00\x00 nothing of it", "damaged"),
+        ("bad.flac", b"fLaC nothing of it", "damaged"),
+    ] {
+        let path = dir.path().join(name);
+        std::fs::File::create(&path).unwrap().write_all(bytes).unwrap();
+        let e = read(&path, options(16_000, None), 9).unwrap_err().to_string();
+        assert!(e.contains(say) && e.lines().count() == 1, "{e}");
+    }
+}
+
+/// Whether ffmpeg is there; `MSEQ_REQUIRE_FFMPEG` makes its absence a failure.
+fn has_ffmpeg() -> bool {
+    let found = Command::new("ffmpeg").arg("-version").output().is_ok_and(|o| o.status.success());
+    assert!(
+        found || std::env::var_os("MSEQ_REQUIRE_FFMPEG").is_none(),
+        "ffmpeg is required, and is not there"
+    );
+    if !found {
+        println!("skipped: no ffmpeg");
+    }
+    found
+}
+
+fn ffmpeg(args: &[&str]) -> Vec<u8> {
+    let out = Command::new("ffmpeg").args(["-v", "error", "-y"]).args(args).output().unwrap();
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    out.stdout
+}
+
+/// Noise and a tone through each encoder, against what ffmpeg makes of the same file.
+#[test]
+fn decoders_agree_with_ffmpeg() {
+    if !has_ffmpeg() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let wav = dir.path().join("x.wav");
+    let sound = "sine=frequency=440:sample_rate=44100:duration=3,volume=0.5";
+    ffmpeg(&["-f", "lavfi", "-i", sound, "-c:a", "pcm_s16le", wav.to_str().unwrap()]);
+    for (name, args, most) in [
+        ("a.flac", &["-c:a", "flac"][..], 0.0),
+        ("b.flac", &["-c:a", "flac", "-sample_fmt", "s32"], 0.0),
+        ("u8.wav", &["-c:a", "pcm_u8"], 0.0),
+        ("s24.wav", &["-c:a", "pcm_s24le"], 0.0),
+        ("f32.wav", &["-c:a", "pcm_f32le"], 0.0),
+        ("a.mp3", &["-c:a", "libmp3lame", "-b:a", "128k"], 1e-4),
+        ("a.ogg", &["-c:a", "libvorbis", "-q:a", "5"], 1e-4),
+        ("a.m4a", &["-c:a", "aac", "-aac_pns", "0", "-b:a", "128k"], 1e-4),
+    ] {
+        let path = dir.path().join(name);
+        let path = path.to_str().unwrap();
+        ffmpeg(&[&["-i", wav.to_str().unwrap()], args, &[path]].concat());
+        let raw = ffmpeg(&["-i", path, "-f", "f32le", "-c:a", "pcm_f32le", "-"]);
+        let want: Vec<f32> =
+            raw.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
+        let (found, _) = read(Path::new(path), options(44_100, None), 1000).unwrap();
+        let far = found.iter().zip(&want).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        println!("{name}: {} samples (ffmpeg {}), largest difference {far:e}", found.len(), want.len());
+        assert_eq!(found.len(), want.len(), "{name}");
+        assert!(far <= most, "{name}: {far:e}");
+    }
+    let flac = std::fs::read(dir.path().join("a.flac")).unwrap();
+    let cut = dir.path().join("cut.flac");
+    std::fs::write(&cut, &flac[..flac.len() / 2]).unwrap();
+    let e = read(&cut, options(44_100, None), 1000).unwrap_err().to_string();
+    assert!(e.contains("truncated") || e.contains("damaged"), "{e}");
+}
