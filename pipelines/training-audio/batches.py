@@ -25,8 +25,9 @@ def uniform(shape, low, high, device):
 
 
 class Batches:
-    def __init__(self, data, device, dev=False):
-        self.data, self.device = data, device
+    def __init__(self, data, device, dev=False, pace=(-0.2, 0.35), crop=0.4):
+        """pace: logarithms of the slowest and fastest playing; crop: share of clips that lose up to 12 % of an end."""
+        self.data, self.device, self.pace, self.crop = data, device, pace, crop
         self.total = len(data["audio"])
         keep = (data["dev"] == int(dev))
         voices = data["voice"].clone()
@@ -138,7 +139,9 @@ class Batches:
         start, length, word = data["start"][clip], data["length"][clip], data["word"][clip]
         rows = voices * each
 
-        pace = torch.exp(uniform(voices, -0.18, 0.18, device))[voice] * torch.exp(0.02 * torch.randn(rows, device=device))
+        lost = uniform((2, rows), 0, 0.12, device) * (torch.rand(2, rows, device=device) < self.crop) * length
+        start, length = start + lost[0].long(), length - lost.sum(0).long()
+        pace = torch.exp(uniform(voices, *self.pace, device))[voice] * torch.exp(0.02 * torch.randn(rows, device=device))
         room = (count * pace).long()
         over = (length - room).clamp(min=0)
         skip = (torch.rand(rows, device=device) * over).long()

@@ -122,7 +122,7 @@ def supervised_loss(model, heads, batches, mel, args, states, device):
             hidden, after = model(batch["input"], mix_states(after, args.long_rows, 0.5, device))
         more_mel, more_phoneme = frame_losses(heads, hidden, batch, mel, config)
         loss_mel, loss_phoneme = (loss_mel + more_mel) / 2, (loss_phoneme + more_phoneme) / 2
-    total = word + voice + 2 * loss_mel + 0.5 * loss_phoneme
+    total = args.word_weight * word + voice + 2 * loss_mel + 0.5 * loss_phoneme
     return total, after, {"word": word, "voice": voice, "mel": loss_mel, "phoneme": loss_phoneme,
                           "word_right": word_right, "voice_right": voice_right}
 
@@ -174,13 +174,18 @@ def run(args):
     device = args.device
     torch.manual_seed(args.seed)
     model = AudioModel(AudioConfig.make(args.width, args.layers, args.encoding, args.hop, args.reach)).to(device)
+    start = torch.load(args.start, map_location=device) if args.start else None
+    if start:
+        model.load_state_dict(start["average"])
     average = AudioModel(model.config).to(device)
     average.load_state_dict(model.state_dict())
     average.requires_grad_(False)
     data = load(args.data, device)
-    batches, dev = Batches(data, device), Batches(data, device, dev=True)
+    batches, dev = (Batches(data, device, dev, args.pace, args.crop) for dev in (False, True))
     args.dev_voices = len(dev.clips_of)
     heads = Heads(args.width, len(data["names"]["phonemes"])).to(device)
+    if start:
+        heads.load_state_dict(start["heads"])
     mel = LogMel().to(device)
     modules = [model, heads] if args.objective == "all" else [model]
     optimizer = optimizer_for(modules, args, device)
@@ -212,7 +217,7 @@ def run(args):
 
     if device == "cuda":
         write(device=torch.cuda.get_device_name(), torch=torch.__version__)
-    write(**{k: v for k, v in vars(args).items() if k not in ("data", "out", "device")},
+    write(**{k: v for k, v in vars(args).items() if k not in ("data", "out", "device", "start")},
           parameters=sum(p.numel() for p in model.parameters()), clips=len(data["start"]),
           voices_trained=len(batches.clips_of))
     per_step = (args.long_rows * args.tokens if args.objective == "next" else
@@ -276,6 +281,7 @@ def main():
     parser.add_argument("--layers", type=int, default=4)
     parser.add_argument("--minutes", type=float, default=5.5, help="of this call")
     parser.add_argument("--total-minutes", type=float, default=0, help="of the schedule; 0: as --minutes")
+    parser.add_argument("--start", type=pathlib.Path, help="weights.pt of an earlier run: begin from its averaged weights")
     parser.add_argument("--resume", action="store_true")
     parser.add_argument("--keep-moments", action="store_true", help="write what --resume needs")
     parser.add_argument("--voices", type=int, default=32, help="a step")
@@ -283,6 +289,9 @@ def main():
     parser.add_argument("--frames", type=int, default=128, help="of 10 ms, a clip")
     parser.add_argument("--long-rows", type=int, default=48)
     parser.add_argument("--long-frames", type=int, default=512)
+    parser.add_argument("--pace", type=float, nargs=2, default=(-0.2, 0.35), help="logarithms: slowest, fastest")
+    parser.add_argument("--crop", type=float, default=0.4, help="share of clips cut at an end")
+    parser.add_argument("--word-weight", type=float, default=1.5)
     parser.add_argument("--tokens", type=int, default=65536, help="a row, objective next")
     parser.add_argument("--lr", type=float, default=3e-3)
     parser.add_argument("--warmup", type=int, default=200)
