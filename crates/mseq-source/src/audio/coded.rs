@@ -22,6 +22,8 @@ pub(super) struct Coded {
     /// Decoded before the layout was asked for.
     first: Vec<f32>,
     ended: bool,
+    /// Samples that were left out at the start.
+    lead: u64,
 }
 
 fn words(fault: &Fault) -> String {
@@ -32,7 +34,8 @@ fn words(fault: &Fault) -> String {
 }
 
 impl Coded {
-    pub(super) fn open(path: &str, source: Box<dyn MediaSource>) -> Result<Self> {
+    /// `lead`: samples before the sound that an MP4 says are not to be heard, and in what unit a second.
+    pub(super) fn open(path: &str, source: Box<dyn MediaSource>, lead: Option<(u64, u32)>) -> Result<Self> {
         let header = |what: String| AudioError::Header { path: path.to_owned(), what };
         let panicked = |e: mseq_core::DecoderPanic| header(e.to_string());
         let stream = MediaSourceStream::new(source, Default::default());
@@ -64,12 +67,37 @@ impl Coded {
             done: 0,
             first: Vec::new(),
             ended: false,
+            lead: 0,
         };
         // The first packet tells what comes out, which a header may not know (AAC).
         let mut first = Vec::new();
         while new.layout.channels == 0 && new.packet(&mut first)? {}
         new.first = first;
+        // Symphonia leaves edit lists of MP4 to its user.
+        if let Some((lead, scale)) = lead {
+            let lead = u128::from(lead) * u128::from(new.layout.rate) / u128::from(scale.max(1));
+            let mut lead =
+                usize::try_from(lead).unwrap_or(usize::MAX).saturating_mul(new.layout.channels.max(1));
+            loop {
+                let now = lead.min(new.first.len());
+                new.first.drain(..now);
+                lead -= now;
+                if lead == 0 || !new.packet_into_first()? {
+                    break;
+                }
+            }
+            new.lead = new.done;
+            new.done = (new.first.len() / new.layout.channels.max(1)) as u64;
+            new.lead -= new.done;
+        }
         Ok(new)
+    }
+
+    fn packet_into_first(&mut self) -> Result<bool> {
+        let mut first = std::mem::take(&mut self.first);
+        let more = self.packet(&mut first);
+        self.first = first;
+        more
     }
 
     fn damaged(&self, what: String) -> AudioError {
@@ -85,7 +113,7 @@ impl Coded {
             Ok(Ok(None)) => {
                 self.ended = true;
                 return match self.wanted {
-                    Some(wanted) if self.done < wanted => {
+                    Some(wanted) if self.done + self.lead < wanted => {
                         let (path, samples) = (self.path.clone(), self.done);
                         Err(AudioError::Truncated { path, samples, wanted }.into())
                     }

@@ -1,6 +1,7 @@
 //! Recordings to samples at the rate of a model, streaming.
 
 mod coded;
+mod mp4;
 mod resample;
 #[cfg(test)]
 mod tests;
@@ -170,7 +171,12 @@ impl Track {
                         Kind::Wav => {
                             Box::new(wav::Wav::open(&path, io::BufReader::with_capacity(1 << 16, file))?)
                         }
-                        _ => Box::new(coded::Coded::open(&path, Box::new(file))?),
+                        kind => {
+                            let lead =
+                                if kind == Kind::Mp4 { mp4::lead(&mut file).map_err(io)? } else { None };
+                            file.seek(SeekFrom::Start(0)).map_err(io)?;
+                            Box::new(coded::Coded::open(&path, Box::new(file), lead)?)
+                        }
                     }
                 } else {
                     piped(&path, head, file)?
@@ -258,7 +264,7 @@ fn piped(path: &str, head: Vec<u8>, rest: impl Read + Send + Sync + 'static) -> 
     Ok(match kind {
         Kind::Wav => Box::new(wav::Wav::open(path, whole)?),
         Kind::Mp4 => return Err(AudioError::Pipe { what: "M4A" }.into()),
-        _ => Box::new(coded::Coded::open(path, Box::new(ReadOnlySource::new(whole)))?),
+        _ => Box::new(coded::Coded::open(path, Box::new(ReadOnlySource::new(whole)), None)?),
     })
 }
 

@@ -8,6 +8,15 @@ use rubato::{
 /// Samples that the filter takes at a time, whatever comes: so blocks can't show in the output.
 const CHUNK: usize = 1024;
 
+/// Length of the filter, in samples of the lower rate.
+const TAPS: f64 = 320.0;
+/// Where it cuts, as a share of the lower half rate: so that it is closed at 1.
+const CUTOFF: f32 = 0.965;
+
+fn gcd(a: u32, b: u32) -> u32 {
+    if b == 0 { a } else { gcd(b, a % b) }
+}
+
 /// One channel from the rate of a file to that of a model, by a windowed sinc.
 ///
 /// N samples become ceil(N * to / from), the first of both at the same time.
@@ -21,6 +30,8 @@ pub(crate) struct Resampler {
     output: [Vec<f32>; 1],
     /// Output that comes before the first sample.
     skip: usize,
+    /// Zeros that go before the first sample.
+    zeros: usize,
     taken: u64,
     given: u64,
 }
@@ -30,15 +41,25 @@ impl Resampler {
     /// When no filter can be made for these rates.
     pub(crate) fn new(from: NonZeroU32, to: NonZeroU32) -> Result<Self, String> {
         let (input, output) = ([Vec::with_capacity(CHUNK)], [Vec::new()]);
-        let mut new = Self { filter: None, from, to, input, output, skip: 0, taken: 0, given: 0 };
+        let mut new = Self { filter: None, from, to, input, output, skip: 0, zeros: 0, taken: 0, given: 0 };
         if from != to {
-            let parameters = SincInterpolationParameters::new(256, WindowFunction::BlackmanHarris2)
+            // As long in time at any ratio: counted in samples of the lower rate.
+            let longer = (f64::from(from.get()) / f64::from(to.get())).max(1.0);
+            let taps = ((TAPS * longer).ceil() as usize).next_multiple_of(8);
+            let parameters = SincInterpolationParameters::new(taps, WindowFunction::BlackmanHarris)
+                .f_cutoff(CUTOFF)
                 .oversampling_factor(512)
                 .interpolation(SincInterpolationType::Cubic);
             let ratio = f64::from(to.get()) / f64::from(from.get());
             let filter = Async::new_sinc(ratio, 1.0, &parameters, CHUNK, 1, FixedAsync::Input)
                 .map_err(|e| e.to_string())?;
-            new.skip = filter.output_delay();
+            // The first sample comes out taps / 2 later, which is between two samples of the output,
+            // unless zeros before it make that a whole number of both.
+            let by = gcd(from.get(), to.get());
+            let (step_in, step_out) = ((from.get() / by) as usize, (to.get() / by) as usize);
+            let delay = (taps / 2).next_multiple_of(step_in);
+            new.skip = delay / step_in * step_out - 1;
+            new.zeros = delay - taps / 2;
             new.output[0] = vec![0.0; filter.output_frames_max()];
             new.filter = Some(filter);
         }
@@ -56,16 +77,24 @@ impl Resampler {
             out.extend_from_slice(samples);
             return Ok(());
         }
+        while self.zeros > 0 {
+            let n = self.zeros.min(CHUNK - self.input[0].len());
+            self.input[0].resize(self.input[0].len() + n, 0.0);
+            self.zeros -= n;
+            self.run_full(out)?;
+        }
         while !samples.is_empty() {
             let n = samples.len().min(CHUNK - self.input[0].len());
             let (now, later) = samples.split_at(n);
             self.input[0].extend_from_slice(now);
             samples = later;
-            if self.input[0].len() == CHUNK {
-                self.run(u64::MAX, out)?;
-            }
+            self.run_full(out)?;
         }
         Ok(())
+    }
+
+    fn run_full(&mut self, out: &mut Vec<f32>) -> Result<(), String> {
+        if self.input[0].len() == CHUNK { self.run(u64::MAX, out) } else { Ok(()) }
     }
 
     /// Appends the rest, after the last sample.
@@ -167,7 +196,9 @@ mod tests {
             }
         }
         println!("passband to 0.9 of the lower half rate: ripple {worst:.5} dB, largest error {error:.2e}");
-        assert!(worst <= 0.1 && error < 2e-3, "{worst} {error}");
+        // The filter has 512 places between two samples, and lies half of one late: at 0.9 of the half
+        // rate that is 2 pi * 0.45 / 1024 = 2.8e-3 of a tone, twice that where the rate doubles.
+        assert!(worst <= 0.1 && error < 6e-3, "{worst} {error}");
     }
 
     /// What would fold back is gone.
@@ -175,12 +206,12 @@ mod tests {
     fn aliases_are_rejected() {
         let mut worst = f64::NEG_INFINITY;
         for (from, to) in [(44_100, 16_000), (48_000, 16_000), (32_000, 16_000)] {
-            for hz in [8050.0, 8200.0, 9000.0, 11_000.0, 13_000.0, 15_500.0] {
+            for hz in [8010.0, 8050.0, 8200.0, 9000.0, 11_000.0, 13_000.0, 15_500.0] {
                 let out = resample(&tone(hz, from, from as usize), from, to, &[4096]);
                 worst = worst.max(decibels(&out[out.len() / 4..out.len() * 3 / 4]));
             }
         }
-        println!("aliases of tones from 1.006 of the half rate: {worst:.1} dB");
+        println!("aliases of tones from 1.001 of the half rate: {worst:.1} dB");
         assert!(worst <= -90.0, "{worst}");
     }
 }
