@@ -121,8 +121,8 @@ pub(crate) fn run(
     let arrange = plan.reading.arrange(&config, plan.combine);
     let parts = places.len();
     let cores = || std::thread::available_parallelism().map_or(1, |n| n.get());
-    // Rows of a CPU come slowly, and two encoders are as small as the step that was run before.
-    let most = if place.cuda.is_some() { usize::MAX } else { 2 };
+    // Rows of a CPU come slowly, and a second encoder would be seen in its peak memory.
+    let most = if place.cuda.is_some() { usize::MAX } else { 1 };
     let encoders = if plan.threads == 0 { cores() } else { plan.threads }.min(most);
     let jobs: Vec<EmbedJob> = opened
         .into_iter()
