@@ -26,3 +26,4 @@ mod score;
 mod select;
 mod table;
 mod variants;
+mod variants_jobs;
