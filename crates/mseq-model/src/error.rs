@@ -28,6 +28,17 @@ pub enum Error {
         /// The model.
         model: String,
     },
+    /// A model of masked tokens, asked for what it never learned.
+    #[error(
+        "{path}: architectures names {said}, a masked model: it has no likelihood of a token given only those to its left, which \
+         score, variants and generate need (--mask-stride, for pseudo-likelihoods, is not built yet); use a causal model, or embed"
+    )]
+    Masked {
+        /// The file.
+        path: String,
+        /// The class.
+        said: String,
+    },
     /// A model that gives no audio.
     #[error("{model}: has no decoder; `enhance` needs a model that gives audio, such as CleanUMamba")]
     NoDecoder {

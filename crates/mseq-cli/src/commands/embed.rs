@@ -38,6 +38,7 @@ pub(crate) fn run(
     }
     if plan.task == Task::Score {
         // Now, and not after the input was read.
+        checkpoint.config.reads_left_to_right()?;
         checkpoint.has_lm_head()?;
     }
     let tokens = &checkpoint.tokens;
