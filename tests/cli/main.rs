@@ -7,6 +7,7 @@
 mod common;
 
 mod array;
+mod audio;
 mod bad_input;
 mod bench;
 #[cfg(target_os = "linux")]

@@ -267,7 +267,10 @@ impl Error {
             Error::NotBuilt { .. }
                 | Error::Compression { .. }
                 | Error::Audio(
-                    AudioError::IsDna { .. } | AudioError::Channels { .. } | AudioError::NoChannel { .. }
+                    AudioError::IsDna { .. }
+                        | AudioError::IsSound { .. }
+                        | AudioError::Channels { .. }
+                        | AudioError::NoChannel { .. }
                 )
         )
     }
