@@ -78,11 +78,8 @@ pub(crate) fn run(args: &EnhanceArgs, quiet: bool) -> Result<(), Failure> {
     if !quiet {
         if done.beyond > 0 {
             say::note(&format!(
-                "{} of the input beyond full scale, and went to the model as they are",
-                match done.beyond {
-                    1 => "1 sample was".to_owned(),
-                    n => format!("{} samples were", say::grouped(n)),
-                }
+                "{} of the input beyond full scale went to the model as they are",
+                say::count(done.beyond, "sample")
             ));
         }
         if done.clipped > 0 {

@@ -13,6 +13,7 @@ use std::fmt;
 use std::fs::File;
 use std::io::{self, Cursor, Read, Seek, SeekFrom};
 use std::num::NonZeroU32;
+use std::path::Path;
 use std::str::FromStr;
 
 use symphonia::core::io::ReadOnlySource;
@@ -25,11 +26,11 @@ pub use source::{AudioSource, Recording, count_audio};
 /// Rates that are read.
 const RATES: (u32, u32) = (1, 1_000_000);
 /// Bytes that tell a format.
-const HEAD: usize = 512;
+pub(crate) const HEAD: usize = 512;
 
 /// Formats of sound, and of what is taken for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
+pub(crate) enum Kind {
     Wav,
     Flac,
     Mp3,
@@ -41,7 +42,7 @@ enum Kind {
     Other(&'static str),
 }
 
-fn kind(head: &[u8]) -> Option<Kind> {
+pub(crate) fn kind(head: &[u8]) -> Option<Kind> {
     let at = |i: usize, magic: &[u8]| head.get(i..).is_some_and(|rest| rest.starts_with(magic));
     Some(match head {
         _ if (at(0, b"RIFF") || at(0, b"RF64")) && at(8, b"WAVE") => Kind::Wav,
@@ -306,8 +307,13 @@ fn piped(path: &str, head: Vec<u8>, rest: impl Read + Send + Sync + 'static) -> 
 /// When it can't be read, or is something else.
 pub(crate) fn check(input: &Input) -> Result<()> {
     let Some(path) = input.path() else { return Ok(()) };
-    let io = |cause| crate::Error::Io { path: input.name().to_string(), cause };
-    let mut head = Vec::new();
-    File::open(path).map_err(io)?.take(HEAD as u64).read_to_end(&mut head).map_err(io)?;
+    let head = head(path).map_err(|cause| crate::Error::Io { path: input.name().to_string(), cause })?;
     known(input.name(), &head).map(|_| ())
+}
+
+/// The first bytes of a file.
+pub(crate) fn head(path: &Path) -> io::Result<Vec<u8>> {
+    let mut head = Vec::new();
+    File::open(path)?.take(HEAD as u64).read_to_end(&mut head)?;
+    Ok(head)
 }

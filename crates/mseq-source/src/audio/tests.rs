@@ -289,6 +289,8 @@ fn decoders_and_the_resampler_agree_with_sox() {
         let far = middle.clone().map(|i| (found[i] - want[i]).abs()).fold(0.0, f32::max);
         let loud = middle.map(|i| want[i].abs()).fold(0.0, f32::max);
         println!("{from} to {to}: largest difference from sox {far:e} of {loud}");
-        assert!(loud > 0.3 && far < 2e-3, "{from}: {far:e} of {loud}");
+        // A place is a part of a sample of the file, so a lower rate is off by more.
+        let most = if from > to { 1e-3 } else { 4e-3 };
+        assert!(loud > 0.3 && far < most, "{from}: {far:e} of {loud}");
     }
 }
