@@ -216,13 +216,16 @@ fn decoders_agree_with_ffmpeg() {
     }
     let dir = tempfile::tempdir().unwrap();
     let wav = dir.path().join("x.wav");
-    let sound = "sine=frequency=440:sample_rate=44100:duration=3,volume=0.5";
+    // A tone with noise on the left, a rising one on the right.
+    let sound = "aevalsrc=0.4*sin(2*PI*440*t)+0.2*(random(0)-0.5)|0.5*sin(2*PI*(300+900*t)*t):s=44100:d=3";
     ffmpeg(&["-f", "lavfi", "-i", sound, "-c:a", "pcm_s16le", wav.to_str().unwrap()]);
     for (name, args, most) in [
         ("a.flac", &["-c:a", "flac"][..], 0.0),
         ("b.flac", &["-c:a", "flac", "-sample_fmt", "s32"], 0.0),
         ("u8.wav", &["-c:a", "pcm_u8"], 0.0),
         ("s24.wav", &["-c:a", "pcm_s24le"], 0.0),
+        ("s32.wav", &["-c:a", "pcm_s32le"], 0.0),
+        ("long.wav", &["-c:a", "pcm_s16le", "-rf64", "always"], 0.0),
         ("f32.wav", &["-c:a", "pcm_f32le"], 0.0),
         ("a.mp3", &["-c:a", "libmp3lame", "-b:a", "128k"], 1e-4),
         ("a.ogg", &["-c:a", "libvorbis", "-q:a", "5"], 1e-4),
@@ -233,11 +236,15 @@ fn decoders_agree_with_ffmpeg() {
         ffmpeg(&[&["-i", wav.to_str().unwrap()], args, &[path]].concat());
         let raw = ffmpeg(&["-i", path, "-f", "f32le", "-c:a", "pcm_f32le", "-"]);
         let want = floats(&raw);
-        let (found, _) = read(Path::new(path), options(44_100, None), 1000).unwrap();
-        let far = found.iter().zip(&want).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
-        println!("{name}: {} samples (ffmpeg {}), largest difference {far:e}", found.len(), want.len());
-        assert_eq!(found.len(), want.len(), "{name}");
-        assert!(far <= most, "{name}: {far:e}");
+        for channel in [1, 2] {
+            let want: Vec<f32> = want.iter().skip(channel - 1).step_by(2).copied().collect();
+            let (found, _) =
+                read(Path::new(path), options(44_100, Some(Channel::One(channel))), 1000).unwrap();
+            let far = found.iter().zip(&want).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+            println!("{name}: {} samples (ffmpeg {}), largest difference {far:e}", found.len(), want.len());
+            assert_eq!(found.len(), want.len(), "{name}");
+            assert!(far <= most, "{name}: {far:e}");
+        }
     }
     let flac = std::fs::read(dir.path().join("a.flac")).unwrap();
     let cut = dir.path().join("cut.flac");
