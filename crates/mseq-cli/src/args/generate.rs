@@ -4,6 +4,7 @@ use clap::Args;
 use mseq_core::{DType, DeviceSpec};
 
 use super::job::DTypeArg;
+use crate::Failure;
 
 /// Options of `mamba-seq generate`.
 #[derive(Debug, Args)]
@@ -61,9 +62,9 @@ pub(crate) struct GenerateArgs {
     #[arg(short, long, value_name = "PATH", default_value = "-")]
     pub(crate) output: PathBuf,
 
-    /// Built-in name or directory
-    #[arg(long, value_name = "NAME|DIR", default_value_t = mseq_data::default_dna().name.to_owned())]
-    pub(crate) model: String,
+    /// Built-in name or directory [default: mamba-dna-1m]
+    #[arg(long, value_name = "NAME|DIR")]
+    model: Option<String>,
 
     /// auto, cpu, cuda or cuda:I
     #[arg(long, default_value = "auto")]
@@ -83,6 +84,25 @@ pub(crate) struct GenerateArgs {
 }
 
 impl GenerateArgs {
+    /// The model that was asked for, else the built-in one.
+    ///
+    /// # Errors
+    /// When the prompt is sound: no built-in model predicts samples.
+    pub(crate) fn model(&self) -> Result<&str, Failure> {
+        if let Some(model) = &self.model {
+            return Ok(model);
+        }
+        let prompt: Vec<String> = self.prompt.iter().cloned().collect();
+        match mseq_source::holds(&prompt, false)? {
+            Some(mseq_source::Holds::Sound) => Err(Failure::Usage(format!(
+                "{}: is audio, and no built-in model generates it ({} only embeds); give a model of mulaw8 tokens with --model",
+                prompt.join(" "),
+                mseq_data::default_audio().name
+            ))),
+            _ => Ok(mseq_data::default_dna().name),
+        }
+    }
+
     /// The arithmetic that was asked for.
     pub(crate) fn dtype(&self) -> Option<DType> {
         self.dtype.map(DTypeArg::dtype)

@@ -28,7 +28,7 @@ struct Prompts {
 }
 
 pub(super) fn run(args: &GenerateArgs, quiet: bool) -> Result<(), Failure> {
-    let checkpoint = Checkpoint::open(model_files(&args.model)?)?;
+    let checkpoint = Checkpoint::open(model_files(args.model()?)?)?;
     super::reads_dna(&checkpoint)?;
     let letters = Letters::new(&checkpoint);
     let tokenizer = DnaTokenizer::new(&checkpoint.tokens.letters, checkpoint.tokens.unknown);

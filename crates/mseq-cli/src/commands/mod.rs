@@ -30,18 +30,18 @@ use crate::{Failure, say};
 pub(crate) fn run(cli: Cli, line: &[OsString]) -> Result<(), Failure> {
     match cli.command {
         Command::Embed(args) => {
-            let checkpoint = Checkpoint::open(model_files(&args.job.model)?)?;
+            let checkpoint = Checkpoint::open(model_files(args.job.model()?)?)?;
             let plan = args.resolve(&checkpoint)?;
             embed::run(&args.job, checkpoint, plan, cli.quiet, cli.verbose, line)
         }
         Command::Classify(args) => {
-            let checkpoint = Checkpoint::open(model_files(&args.job.model)?)?;
+            let checkpoint = Checkpoint::open(model_files(args.job.model()?)?)?;
             let plan = args.resolve(&checkpoint)?;
             embed::run(&args.job, checkpoint, plan, cli.quiet, cli.verbose, line)
         }
         Command::Head(command) => head::run(&command, cli.quiet, line),
         Command::Score(args) => {
-            let checkpoint = Checkpoint::open(model_files(&args.job.model)?)?;
+            let checkpoint = Checkpoint::open(model_files(args.job.model()?)?)?;
             let plan = args.resolve(&checkpoint)?;
             embed::run(&args.job, checkpoint, plan, cli.quiet, cli.verbose, line)
         }

@@ -139,7 +139,10 @@ pub(super) fn check_size(args: &JobArgs, plan: &JobPlan, dim: usize, quiet: bool
     }
     let bases = match &plan.reading.bed {
         Some(bed) => bed.set.intervals().iter().map(|i| i.end - i.start).fold(0, u64::saturating_add),
-        None => plan.inputs.count()?.bases,
+        None => {
+            let counts = plan.inputs.count()?;
+            plan.audio.map_or(counts.bases, |audio| audio_sizes(&audio, plan, &counts).rows)
+        }
     };
     let rows = bases.saturating_mul(plan.reading.rows_a_window(plan.combine));
     let bytes = rows.saturating_mul(each);

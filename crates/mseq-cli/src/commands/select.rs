@@ -76,10 +76,13 @@ impl Selection {
             return Ok(Self::default());
         }
         // With intervals the pass also says how much of each record is read.
+        let mut heard = None;
         let (lengths, bad) = if skip || plan.reading.bed.is_some() {
             good_records(plan, tokenizer, quiet, skip)?
         } else {
             let counts = plan.inputs.count()?;
+            // Progress counts samples of the model.
+            heard = plan.audio.map(|audio| counts.at_rate(audio.options.model_rate));
             (counts.lengths.into_iter().map(Some).collect(), 0)
         };
         let shard = args.shard.unwrap_or(Shard { index: 1, of: 1 });
@@ -93,7 +96,7 @@ impl Selection {
             None => share(&lengths, shard),
         };
         let mut digest = Sha256::new();
-        let total = lengths.iter().flatten().sum();
+        let total = heard.unwrap_or_else(|| lengths.iter().flatten().sum());
         lengths.iter().for_each(|len| digest.update(len.map_or(u64::MAX, |l| l).to_le_bytes()));
         let input = digest.finalize().iter().map(|b| format!("{b:02x}")).collect();
         let (devices, loads) = match devices {
