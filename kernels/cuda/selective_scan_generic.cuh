@@ -3,7 +3,8 @@
 //
 // Up to 256 states and any number of channels: a channel's states lie eight to a lane on 1, 2, .. 32 lanes, which add
 // their parts of y by shuffles. Rows come straight from global memory, GENERIC_BATCH of them loaded before the first is
-// used. States that fill up the last lane have decay 1, B = C = 0 and stay 0.
+// used. States that fill up the last lane have decay 1, B = C = 0 and stay 0. Where D_STATE is defined, it is the
+// number of states.
 
 #define EACH 8
 #define GENERIC_BATCH 4
@@ -36,6 +37,9 @@ extern "C" __global__ void __launch_bounds__(32 * GENERIC_WARPS)
                            const float *__restrict__ a2, const float *__restrict__ dt_bias, float *__restrict__ ends,
                            float *__restrict__ sums, const Tile *__restrict__ tile_table, int tiles, int d_inner,
                            int bc_stride, int d_state) {
+#ifdef D_STATE
+    d_state = D_STATE;
+#endif
     Share s = share_of_warp(d_inner, d_state);
     if (s.index >= tiles || tile_table[s.index].last) return;
     Tile tile = tile_table[s.index];
@@ -86,6 +90,9 @@ extern "C" __global__ void __launch_bounds__(32 * GENERIC_WARPS)
                        const float *__restrict__ starts, float *__restrict__ ssm_state, S *__restrict__ y,
                        const Tile *__restrict__ tile_table, int tiles, int d_inner, int bc_stride, int z_stride,
                        int d_state) {
+#ifdef D_STATE
+    d_state = D_STATE;
+#endif
     Share s = share_of_warp(d_inner, d_state);
     if (s.index >= tiles) return;
     Tile tile = tile_table[s.index];

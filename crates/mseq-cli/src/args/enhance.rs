@@ -5,6 +5,8 @@ use std::str::FromStr;
 use clap::Args;
 use mseq_core::{DType, DeviceSpec};
 
+use super::DeveloperArgs;
+
 /// `mamba-seq enhance`.
 #[derive(Debug, Args)]
 #[command(after_help = "Example: mamba-seq enhance noisy.wav --model cleanumamba.safetensors -o clean.wav")]
@@ -40,6 +42,9 @@ pub(crate) struct EnhanceArgs {
     /// Threads of the CPU [default: all cores]
     #[arg(long, value_name = "N")]
     pub(crate) threads: Option<NonZeroUsize>,
+
+    #[command(flatten)]
+    pub(crate) developer: DeveloperArgs,
 }
 
 fn arithmetic(text: &str) -> Result<DType, String> {

@@ -46,7 +46,7 @@ pub(crate) fn run(args: &EnhanceArgs, quiet: bool) -> Result<(), Failure> {
         Normalize::Fixed(std) => std + 1e-3,
         Normalize::None => 1.0,
     };
-    let place = choose(&args.device, args.dtype)?;
+    let place = args.developer.at(choose(&args.device, args.dtype)?)?;
     if let Some(note) = place.note.as_ref().filter(|_| !quiet) {
         say::note(note);
     }
