@@ -37,10 +37,42 @@
 #define LEVELS ((STATES + LEVEL - 1) / LEVEL)
 // Blocks of a multiprocessor: more states take more registers.
 #define ENDS_BLOCKS (STATES <= 16 ? 10 : STATES <= 24 ? 9 : STATES <= 48 ? 6 : 4)
+#ifdef STORAGE_F32
+#define APPLY_BLOCKS (STATES <= 16 ? 8 : STATES <= 24 ? 6 : 4)
+#else
 #define APPLY_BLOCKS (STATES <= 24 ? 8 : STATES <= 48 ? 6 : 4)
+#endif
 
 // exp(A s) under 2^-32 is under the last bit of an f32 sum that holds a term of weight 1.
 #define WEIGHTLESS (-32.0f)
+
+// ex2.approx leans to one side by a part of the last bit, and a product of hundreds of decays shows it: in f32 a record
+// would depend on where it is cut. So what carries a state over many steps is a power of two that does not lean: a
+// polynomial, fitted on -1/2..1/2 for the least relative error (2e-9), for x <= 0. Adding 1.5 * 2^23 leaves the nearest
+// whole number in the last bits: conversions would take the unit that computes powers of two.
+__device__ __forceinline__ float exp2_carry(float x) {
+#if defined(STORAGE_F32)
+    x = fmaxf(x, -125.0f);
+    float n = x + 12582912.0f, f = x - (n - 12582912.0f);
+    float q = 0.00015353362f;
+    q = fmaf(q, f, 0.0013398875f);
+    q = fmaf(q, f, 0.00961843692f);
+    q = fmaf(q, f, 0.0555033237f);
+    q = fmaf(q, f, 0.240226477f);
+    q = fmaf(q, f, 0.693147182f);
+    return __int_as_float(__float_as_int(fmaf(q, f, 1.0f)) + (__float_as_int(n) << 23));
+#else
+    return exp2_approx(x);
+#endif
+}
+
+// With f32 activations a state goes from stage to stage by one such power, and not by a product of one a step: what the
+// stage adds is kept apart from what was there before. That takes registers for two more states each.
+#if defined(STORAGE_F32) && STATES <= 40
+#define STEADY 1
+#else
+#define STEADY 0
+#endif
 
 // ---- staging ------------------------------------------------------------------------------------------------------
 
@@ -283,12 +315,12 @@ extern "C" __global__ void __launch_bounds__(32 * CARRY_RUNS)
 #pragma unroll
                 for (int i = 0; i < CARRY_BATCH; i++) {
                     if (k0 + i >= stop) break;
-                    h = fmaf(exp2_approx(decay * s[i]), h, e[i]);
+                    h = fmaf(exp2_carry(decay * s[i]), h, e[i]);
                     total += s[i];
                 }
             }
             run_end[run][lane] = h;
-            run_decay[run][lane] = exp2_approx(decay * total);
+            run_decay[run][lane] = exp2_carry(decay * total);
         }
         __syncthreads();
         if (first < stop) {
@@ -307,7 +339,7 @@ extern "C" __global__ void __launch_bounds__(32 * CARRY_RUNS)
                 for (int i = 0; i < CARRY_BATCH; i++) {
                     if (k0 + i >= stop) break;
                     if (valid) end[(k0 + i) * step] = h;
-                    h = fmaf(exp2_approx(decay * s[i]), h, e[i]);
+                    h = fmaf(exp2_carry(decay * s[i]), h, e[i]);
                 }
             }
         }
@@ -383,6 +415,11 @@ extern "C" __global__ void __launch_bounds__(32 * WARPS, APPLY_BLOCKS)
         int left = len - t;
         deltas(stage.dt[at], bias, left);
         __syncwarp();
+#if STEADY
+        float before[STATES], added[STATES], total = 0.0f;
+#pragma unroll
+        for (int n = 0; n < STATES; n++) before[n] = h[n], added[n] = 0.0f;
+#endif
 #pragma unroll
         for (int k = 0; k < STAGE; k++) {
             float delta = stage.dt[at][k][lane];
@@ -393,10 +430,21 @@ extern "C" __global__ void __launch_bounds__(32 * WARPS, APPLY_BLOCKS)
             for (int g = 0; g < STATES / 4; g++) {
                 float4 bs = *(const float4 *)&bc[k][4 * g];
                 float4 cs = *(const float4 *)&bc[k][STATES + 4 * g];
+#if STEADY
+                const float each[4] = {bs.x, bs.y, bs.z, bs.w};
+#pragma unroll
+                for (int i = 0; i < 4; i++) {
+                    int n = 4 * g + i;
+                    float step = exp2_approx(delta * decay[n]);
+                    h[n] = fmaf(step, h[n], du * each[i]);
+                    added[n] = fmaf(step, added[n], du * each[i]);
+                }
+#else
                 h[4 * g] = fmaf(exp2_approx(delta * decay[4 * g]), h[4 * g], du * bs.x);
                 h[4 * g + 1] = fmaf(exp2_approx(delta * decay[4 * g + 1]), h[4 * g + 1], du * bs.y);
                 h[4 * g + 2] = fmaf(exp2_approx(delta * decay[4 * g + 2]), h[4 * g + 2], du * bs.z);
                 h[4 * g + 3] = fmaf(exp2_approx(delta * decay[4 * g + 3]), h[4 * g + 3], du * bs.w);
+#endif
                 sum.x = fmaf(h[4 * g], cs.x, sum.x);
                 sum.y = fmaf(h[4 * g + 1], cs.y, sum.y);
                 sum.z = fmaf(h[4 * g + 2], cs.z, sum.z);
@@ -404,7 +452,14 @@ extern "C" __global__ void __launch_bounds__(32 * WARPS, APPLY_BLOCKS)
             }
             float v = fmaf(skip, input, (sum.x + sum.y) + (sum.z + sum.w)) * gate(to_f32(stage.z[at][k][lane]));
             if (k < left) from_f32(v, out[(i64)k * d_inner]);
+#if STEADY
+            total += delta;
+#endif
         }
+#if STEADY
+#pragma unroll
+        for (int n = 0; n < STATES; n++) h[n] = fmaf(exp2_carry(decay[n] * total), before[n], added[n]);
+#endif
     }
     if (tile_table[index].last && tile_table[index].state_out >= 0) {
         float *to = ssm_state + ((i64)tile_table[index].state_out * d_inner + c0 + lane) * OWN;

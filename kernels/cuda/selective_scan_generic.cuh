@@ -127,6 +127,12 @@ extern "C" __global__ void __launch_bounds__(32 * GENERIC_WARPS)
                 cs[k][i] = there ? to_f32(c[row * bc_stride + s.n0 + i]) : 0.0f;
             }
         }
+#ifdef STORAGE_F32
+        // A batch is here what a stage is there.
+        float before[EACH], added[EACH], total = 0.0f;
+#pragma unroll
+        for (int i = 0; i < EACH; i++) before[i] = h[i], added[i] = 0.0f;
+#endif
 #pragma unroll
         for (int k = 0; k < GENERIC_BATCH; k++) {
             bool inside = t0 + k < tile.len;
@@ -134,15 +140,26 @@ extern "C" __global__ void __launch_bounds__(32 * GENERIC_WARPS)
             float du = step * input[k], sum = 0.0f;
 #pragma unroll
             for (int i = 0; i < EACH; i++) {
-                h[i] = fmaf(exp2_approx(step * decay[i]), h[i], du * bs[k][i]);
+                float e = exp2_approx(step * decay[i]);
+                h[i] = fmaf(e, h[i], du * bs[k][i]);
                 sum = fmaf(h[i], cs[k][i], sum);
+#ifdef STORAGE_F32
+                added[i] = fmaf(e, added[i], du * bs[k][i]);
+#endif
             }
+#ifdef STORAGE_F32
+            total += step;
+#endif
             for (int o = s.lanes / 2; o > 0; o /= 2) sum += __shfl_xor_sync(~0u, sum, o);
             if (inside && s.valid && s.n0 == 0) {
                 i64 at = (tile.row + t0 + k) * d_inner + s.channel;
                 from_f32(fmaf(skip, input[k], sum) * gate(gates[k]), y[at]);
             }
         }
+#ifdef STORAGE_F32
+#pragma unroll
+        for (int i = 0; i < EACH; i++) h[i] = fmaf(exp2_carry(decay[i] * total), before[i], added[i]);
+#endif
     }
     if (!tile.last || tile.state_out < 0 || !s.valid) return;
     float *to = ssm_state + ((i64)tile.state_out * d_inner + s.channel) * d_state + s.n0;
