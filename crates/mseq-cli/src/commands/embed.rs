@@ -54,7 +54,7 @@ pub(crate) fn run(
     let layout = plan.inputs.layout(layout)?;
     let output = several(&plan, args, places.len())?;
     if args.dry_run {
-        return plan::dry_run(&plan, &checkpoint, &config, (budget, layout.dim()), place);
+        return plan::dry_run(args, &plan, &checkpoint, &config, (budget, layout.dim()), &places);
     }
     let mut opened = Vec::new();
     for place in &places {
