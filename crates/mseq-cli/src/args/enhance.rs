@@ -6,6 +6,8 @@ use clap::Args;
 use mseq_core::{DType, DeviceSpec};
 use mseq_source::Channel;
 
+use super::DeveloperArgs;
+
 /// `mamba-seq enhance`.
 #[derive(Debug, Args)]
 #[command(after_help = "Example: mamba-seq enhance noisy.wav --model cleanumamba.safetensors -o clean.wav")]
@@ -47,6 +49,9 @@ pub(crate) struct EnhanceArgs {
     /// Threads of the CPU [default: all cores]
     #[arg(long, value_name = "N")]
     pub(crate) threads: Option<NonZeroUsize>,
+
+    #[command(flatten)]
+    pub(crate) developer: DeveloperArgs,
 }
 
 fn arithmetic(text: &str) -> Result<DType, String> {

@@ -3,6 +3,7 @@ use std::path::PathBuf;
 use clap::Args;
 use mseq_core::{DType, DeviceSpec};
 
+use super::DeveloperArgs;
 use super::job::DTypeArg;
 use crate::Failure;
 
@@ -81,6 +82,9 @@ pub(crate) struct GenerateArgs {
     /// Tokens an engine step of the prompts [default: by the model's size]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=16_777_216))]
     pub(crate) chunk: Option<u64>,
+
+    #[command(flatten)]
+    pub(crate) developer: DeveloperArgs,
 }
 
 impl GenerateArgs {

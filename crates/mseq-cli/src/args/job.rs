@@ -12,7 +12,9 @@ use mseq_model::{Checkpoint, Encoding};
 use mseq_pipeline::Output;
 use mseq_source::{AudioOptions, Channel, Loudness, Strands};
 
-use super::{Columns, InputPlan, Keep, MemorySize, NotBuiltOptions, ProgressMode, Reading, Task};
+use super::{
+    Columns, DeveloperArgs, InputPlan, Keep, MemorySize, NotBuiltOptions, ProgressMode, Reading, Task,
+};
 use crate::Failure;
 
 /// What `embed`, `score` and `classify` have in common.
@@ -133,6 +135,9 @@ pub(crate) struct JobArgs {
     /// A bar on a terminal, JSON lines, or nothing
     #[arg(long, value_enum, default_value_t)]
     pub(crate) progress: ProgressMode,
+
+    #[command(flatten)]
+    pub(crate) developer: DeveloperArgs,
 
     #[command(flatten)]
     not_built: NotBuiltOptions,

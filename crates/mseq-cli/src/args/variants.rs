@@ -3,8 +3,8 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use mseq_core::{DType, DeviceSpec};
 
-use super::OnBadRecord;
 use super::job::DTypeArg;
+use super::{DeveloperArgs, OnBadRecord};
 
 /// Options of `mamba-seq variants`.
 #[derive(Debug, Args)]
@@ -54,6 +54,9 @@ pub(crate) struct VariantsArgs {
     /// Tokens an engine step [default: by the model's size]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=16_777_216))]
     pub(crate) chunk: Option<u64>,
+
+    #[command(flatten)]
+    pub(crate) developer: DeveloperArgs,
 }
 
 /// Strands that are read.

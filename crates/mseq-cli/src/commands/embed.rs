@@ -48,6 +48,8 @@ pub(crate) fn run(
     let tokens = &checkpoint.tokens;
     let mut config = engine_config(&plan, &checkpoint)?;
     let places = choose_all(&args.device, args.dtype())?;
+    let places: Vec<Place> =
+        places.into_iter().map(|place| args.developer.at(place)).collect::<Result<_, _>>()?;
     let Some(place) = places.first() else { return Err(Failure::Run("no device".into())) };
     let (limit, chunk) = (args.memory_limit.map(|size| size.0), args.chunk.map(|n| n as usize));
     let budget = Budget::new(limit, chunk, &checkpoint.shape, &config, place)?;
@@ -121,6 +123,10 @@ pub(crate) fn run(
         notes(&plan, &checkpoint, &device, place);
         if config.chunk < budget.chunk {
             say::note(&format!("the device has not the memory for more: steps of {} tokens", config.chunk));
+        }
+        // Devices of a job hear the same of their kernels.
+        if let Some(note) = opened.iter().find_map(|opened| opened.note.as_deref()) {
+            say::note(note);
         }
         resume_notes(args.resume, &plan, places.len());
     }

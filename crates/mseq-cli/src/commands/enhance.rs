@@ -41,7 +41,7 @@ pub(crate) fn run(args: &EnhanceArgs, quiet: bool) -> Result<(), Failure> {
     };
     let rate = rate.ok_or_else(|| Failure::Run(format!("{}: has a sample rate of 0", checkpoint.name())))?;
     let (source, output) = open(args, rate)?;
-    let place = choose(&args.device, args.dtype)?;
+    let place = args.developer.at(choose(&args.device, args.dtype)?)?;
     if let Some(note) = place.note.as_ref().filter(|_| !quiet) {
         say::note(note);
     }

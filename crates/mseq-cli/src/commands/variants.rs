@@ -42,7 +42,7 @@ pub(super) fn run(args: &VariantsArgs, quiet: bool, line: &[OsString]) -> Result
     check_output(&output)?;
     let checkpoint = Checkpoint::open(model_files(&args.model)?)?;
     super::reads_dna(&checkpoint)?;
-    let place = choose(&args.device, args.dtype())?;
+    let place = args.developer.at(choose(&args.device, args.dtype())?)?;
     if let (Some(why), false) = (&place.note, quiet) {
         say::note(&format!("running on the cpu: {why}"));
     }
