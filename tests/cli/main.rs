@@ -29,3 +29,4 @@ mod score;
 mod select;
 mod table;
 mod variants;
+mod variants_jobs;

@@ -19,7 +19,9 @@ pub enum Error {
         why: mseq_cuda::Unavailable,
     },
     /// Several devices were asked for.
-    #[error("device {asked}: only `embed` runs on several devices; use cuda:I")]
+    #[error(
+        "device {asked}: this command runs on one device (`embed`, `score` and `classify` take several); use cuda:I"
+    )]
     OneDevice {
         /// What was asked for.
         asked: String,

@@ -24,6 +24,7 @@ mod scoring;
 #[cfg(test)]
 mod sound_tests;
 mod threaded;
+mod variant_state;
 mod variants;
 mod windows;
 
@@ -38,6 +39,7 @@ pub use packer::{AudioConfig, BatchOutput, ChunkBatch, EngineConfig, Packer};
 pub use position::Position;
 pub use runner::{ModelRunner, Runner, Snapshot, Values};
 
+pub use variant_state::{Next, OpenVariant, Scored, Sums, VariantState, WatchVariants};
 pub use variants::{Effect, TailScorer, TokensAt, Variant, VariantScorer, open_variant_scorer};
 
 pub use mseq_backend::LaneSpan;

@@ -4,7 +4,7 @@
 //! what it says about the reference over any window is the difference of two sums. At places before
 //! variants it stops and copies its state into lanes; many tails then run side by side.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use mseq_backend::ops::{PoolFwd, PoolKind, PoolSegment};
 use mseq_backend::{Decode, LaneSpan};
@@ -13,6 +13,7 @@ use mseq_model::arch::{HeadState, LmHead, Mamba, MambaState, Workspace};
 
 use crate::generate::{OnDevice, with_device};
 use crate::open::Place;
+use crate::variant_state::{Next, OpenVariant, Scored, Sums, VariantState, WatchVariants};
 use crate::{Error, Result};
 
 /// Variants closer than this to the last copy of the state start from it, with the tokens between.
@@ -49,26 +50,21 @@ pub trait VariantScorer: Send {
     /// Device, as metadata records it.
     fn device(&self) -> String;
 
-    /// Effects of variants on a contig of `len` bases, which must be sorted by place.
+    /// Effects of variants on a contig of `len` bases, which must be sorted by place, from its start or
+    /// from a state that an earlier run of the same contig and variants saved. `watch` gets them as
+    /// they become known. Gives whether all are: `false` when `watch` stopped it.
     ///
     /// # Errors
-    /// When they are not sorted or not on the contig, tokens can't be read, or the device fails.
-    fn contig(&mut self, len: u64, tokens: &mut TokensAt<'_>, variants: &[Variant]) -> Result<Vec<Effect>>;
-}
-
-/// Sums over the first tokens of a sequence.
-#[derive(Debug, Clone, Default)]
-struct Sums {
-    nll: f64,
-    hidden: Vec<f64>,
-}
-
-/// A mean over scored bases.
-#[derive(Debug, Clone, Default)]
-struct Scored {
-    nll: f64,
-    bases: u64,
-    mean: Vec<f64>,
+    /// When they are not sorted or not on the contig, the state is of another model, tokens can't be
+    /// read, or the device fails.
+    fn contig(
+        &mut self,
+        len: u64,
+        tokens: &mut TokensAt<'_>,
+        variants: &[Variant],
+        from: Option<&VariantState>,
+        watch: &mut dyn WatchVariants,
+    ) -> Result<bool>;
 }
 
 /// A tail that waits for its run.
@@ -120,8 +116,8 @@ impl<B: Decode> TailScorer<B> {
         })
     }
 
-    /// Runs waiting tails, time slice by time slice, and empties the list.
-    fn run_tails(&mut self, tails: &mut Vec<Tail>, alts: &mut HashMap<usize, Scored>) -> Result<()> {
+    /// Runs waiting tails, time slice by time slice, and empties the list. Gives their tokens, without those before the variant.
+    fn run_tails(&mut self, tails: &mut Vec<Tail>, alts: &mut HashMap<usize, Scored>) -> Result<u64> {
         let (n_layer, width) = (self.model.shape().n_layer, self.model.shape().d_model);
         let mut nll = vec![0f64; tails.len()];
         let longest = tails.iter().map(|t| t.ids.len()).max().unwrap_or(0);
@@ -167,7 +163,8 @@ impl<B: Decode> TailScorer<B> {
                 sums: &mut self.sums,
             })?;
             for (slot, rows) in runs {
-                nll[slot] += each[rows].iter().map(|&v| f64::from(v)).sum::<f64>();
+                // One by one: where time slices begin must not show.
+                each[rows].iter().for_each(|&v| nll[slot] += f64::from(v));
             }
             for (slot, mean) in closed.into_iter().zip(means.chunks_exact(width)) {
                 let tail = &tails[slot];
@@ -180,8 +177,7 @@ impl<B: Decode> TailScorer<B> {
             }
             at += share;
         }
-        tails.clear();
-        Ok(())
+        Ok(tails.drain(..).map(|tail| (tail.ids.len() - tail.skip) as u64).sum())
     }
 
     /// Runs the next tokens of the contig; adds to the sums, and gives those at each of `cuts`.
@@ -198,42 +194,128 @@ impl<B: Decode> TailScorer<B> {
             &mut self.workspace,
         )?;
         let nll = self.head.nll(backend, ids, &lanes, x, &mut self.main.1)?;
-        let mut from = 0;
-        let mut segments = Vec::new();
-        for end in cuts.iter().map(|&cut| (cut - pos) as usize).chain([ids.len()]) {
-            if end > from {
-                segments.push(PoolSegment {
-                    rows: from..end,
-                    from: None,
-                    keep: None,
-                    count: (end - from) as u64,
-                });
-                from = end;
-            }
-        }
-        let means = backend.pool_fwd(PoolFwd {
-            kind: PoolKind::Mean,
-            rows: ids.len(),
-            width,
-            slots: self.slots,
-            x,
-            segments: &segments,
-            sums: &mut self.sums,
-        })?;
+        // Row by row from the start of the contig: neither steps nor other variants can show in a sum.
+        let rows = backend.download(x, 0..ids.len() * width)?;
         let mut at = Vec::with_capacity(cuts.len());
         let mut cuts = cuts.iter().map(|&cut| (cut - pos) as usize).peekable();
-        sums.hidden.resize(width, 0.0);
-        for (segment, mean) in segments.iter().zip(means.chunks_exact(width)) {
-            let rows = segment.rows.clone();
-            while cuts.next_if(|&cut| cut == rows.start).is_some() {
+        for (row, (&nll, hidden)) in nll.iter().zip(rows.chunks_exact(width)).enumerate() {
+            while cuts.next_if(|&cut| cut == row).is_some() {
                 at.push(sums.clone());
             }
-            sums.nll += nll[rows.clone()].iter().map(|&v| f64::from(v)).sum::<f64>();
-            let count = rows.len() as f64;
-            sums.hidden.iter_mut().zip(mean).for_each(|(sum, &mean)| *sum += count * f64::from(mean));
+            sums.nll += f64::from(nll);
+            sums.hidden.iter_mut().zip(hidden).for_each(|(sum, &v)| *sum += f64::from(v));
         }
         at.extend(cuts.map(|_| sums.clone()));
         Ok(at)
+    }
+
+    /// Where the pass stands, and what is open.
+    fn state(&self, run: &Run) -> Result<VariantState> {
+        let mut open: Vec<OpenVariant> = Vec::new();
+        let indices: BTreeSet<usize> = run.starts.keys().chain(run.alts.keys()).copied().collect();
+        for index in indices {
+            let (start, alt) = (run.starts.get(&index).cloned(), run.alts.get(&index).cloned());
+            open.push(OpenVariant { index, start, alt });
+        }
+        Ok(VariantState {
+            pos: run.pos,
+            counts: [run.copied, run.started, run.ended],
+            sums: run.sums.clone(),
+            layers: self.main.0.download(&self.backend)?,
+            head: self.main.1.download(&self.backend)?,
+            open,
+        })
+    }
+
+    /// Starts where `state` says.
+    fn go_on(&mut self, state: &VariantState, len: u64, variants: usize) -> Result<Run> {
+        let width = self.model.shape().d_model;
+        let fits = |sums: &[f64]| sums.len() == width;
+        let open_fits = state.open.iter().all(|open| {
+            open.index < variants
+                && open.start.as_ref().is_none_or(|s| fits(&s.hidden))
+                && open.alt.as_ref().is_none_or(|s| fits(&s.mean))
+        });
+        if !fits(&state.sums.hidden)
+            || state.layers.len() != self.model.shape().n_layer
+            || !open_fits
+            || state.pos > len
+            || state.counts.iter().any(|&n| n > variants)
+        {
+            return Err(Error::Snapshot("it is of other variants or another model".into()));
+        }
+        self.main.0.upload(&self.backend, &state.layers)?;
+        self.main.1.upload(&self.backend, &state.head)?;
+        let mut run = Run { pos: state.pos, sums: state.sums.clone(), ..Run::default() };
+        [run.copied, run.started, run.ended] = state.counts;
+        for open in &state.open {
+            run.starts.extend(open.start.clone().map(|start| (open.index, start)));
+            run.alts.extend(open.alt.clone().map(|alt| (open.index, alt)));
+        }
+        Ok(run)
+    }
+
+    /// Copies the state for the variants that start here, or near behind; runs tails where there is no
+    /// slot left. Gives how many tokens ran.
+    fn branch(
+        &mut self,
+        run: &mut Run,
+        tokens: &mut TokensAt<'_>,
+        variants: &[Variant],
+        end_of: &dyn Fn(&Variant) -> u64,
+    ) -> Result<u64> {
+        let (mut ran, mut behind) = (0, Vec::new());
+        let pos = run.pos;
+        while let Some(v) = variants.get(run.copied).filter(|v| v.at < pos + GROUP) {
+            if run.tails.len() == self.slots {
+                ran += self.run_tails(&mut run.tails, &mut run.alts)?;
+            }
+            if pos > 0 {
+                let (slot, backend) = (run.tails.len(), &self.backend);
+                self.tails.0.copy_slot(backend, &self.main.0, 0, slot)?;
+                self.tails.1.copy_slot(backend, &self.main.1, 0, slot)?;
+            }
+            let skip = (v.at - pos) as usize;
+            let mut ids = Vec::new();
+            tokens(pos, skip, &mut ids)?;
+            ids.extend_from_slice(&v.alt);
+            let right = v.at + v.ref_len;
+            tokens(right, (end_of(v) - right) as usize, &mut behind)?;
+            ids.append(&mut behind);
+            run.tails.push(Tail { variant: run.copied, ids, skip, fresh: pos == 0 });
+            run.copied += 1;
+        }
+        Ok(ran)
+    }
+}
+
+/// A contig that is being run.
+#[derive(Default)]
+struct Run {
+    pos: u64,
+    copied: usize,
+    started: usize,
+    ended: usize,
+    sums: Sums,
+    /// Sums where open windows begin.
+    starts: HashMap<usize, Sums>,
+    alts: HashMap<usize, Scored>,
+    refs: HashMap<usize, Scored>,
+    tails: Vec<Tail>,
+}
+
+impl Run {
+    /// Variants of which both alleles are scored by now, by index.
+    fn join(&mut self) -> Vec<(usize, Effect)> {
+        let mut done = Vec::new();
+        let alts = &mut self.alts;
+        self.refs.retain(|&i, reference| {
+            let Some(alt) = alts.remove(&i) else { return true };
+            done.push((i, effect(reference, &alt)));
+            false
+        });
+        done.sort_unstable_by_key(|&(i, _)| i);
+        done
     }
 }
 
@@ -242,7 +324,14 @@ impl<B: Decode> VariantScorer for TailScorer<B> {
         self.backend.name()
     }
 
-    fn contig(&mut self, len: u64, tokens: &mut TokensAt<'_>, variants: &[Variant]) -> Result<Vec<Effect>> {
+    fn contig(
+        &mut self,
+        len: u64,
+        tokens: &mut TokensAt<'_>,
+        variants: &[Variant],
+        from: Option<&VariantState>,
+        watch: &mut dyn WatchVariants,
+    ) -> Result<bool> {
         let inside = |v: &Variant| v.ref_len > 0 && v.at + v.ref_len <= len;
         if !variants.is_sorted_by_key(|v| v.at) || !variants.iter().all(inside) {
             return Err(Error::Stream("variants are not sorted, or not on their contig"));
@@ -252,85 +341,71 @@ impl<B: Decode> VariantScorer for TailScorer<B> {
         let mut ends: Vec<(u64, usize)> = variants.iter().map(end_of).zip(0..).collect();
         ends.sort_unstable();
         let last = ends.last().map_or(0, |&(end, _)| end);
-        let mut effects: Vec<Option<Effect>> = vec![None; variants.len()];
-        let (mut starts, mut alts) = (HashMap::<usize, Sums>::new(), HashMap::<usize, Scored>::new());
-        let mut refs = HashMap::<usize, Scored>::new();
-        let (mut tails, mut ids, mut behind) = (Vec::<Tail>::new(), Vec::new(), Vec::new());
-        let (mut copied, mut started, mut ended) = (0, 0, 0);
-        let (mut pos, mut sums) = (0, Sums::default());
-        sums.hidden.resize(self.model.shape().d_model, 0.0);
-        while pos < last || copied < variants.len() {
+        let mut run = match from {
+            Some(state) => self.go_on(state, len, variants.len())?,
+            None => Run::default(),
+        };
+        run.sums.hidden.resize(self.model.shape().d_model, 0.0);
+        let mut ids = Vec::new();
+        while run.pos < last || run.copied < variants.len() {
+            let mut ran = 0;
             // The state here is what the next variants start from.
-            if variants.get(copied).is_some_and(|v| v.at == pos) {
-                while let Some(v) = variants.get(copied).filter(|v| v.at < pos + GROUP) {
-                    if tails.len() == self.slots {
-                        self.run_tails(&mut tails, &mut alts)?;
-                    }
-                    if pos > 0 {
-                        let (slot, backend) = (tails.len(), &self.backend);
-                        self.tails.0.copy_slot(backend, &self.main.0, 0, slot)?;
-                        self.tails.1.copy_slot(backend, &self.main.1, 0, slot)?;
-                    }
-                    let skip = (v.at - pos) as usize;
-                    let mut all = Vec::new();
-                    tokens(pos, skip, &mut all)?;
-                    all.extend_from_slice(&v.alt);
-                    let right = v.at + v.ref_len;
-                    tokens(right, (end_of(v) - right) as usize, &mut behind)?;
-                    all.append(&mut behind);
-                    tails.push(Tail { variant: copied, ids: all, skip, fresh: pos == 0 });
-                    copied += 1;
-                }
+            if variants.get(run.copied).is_some_and(|v| v.at == run.pos) {
+                ran += self.branch(&mut run, tokens, variants, &end_of)?;
             }
-            if pos >= last {
-                break;
-            }
-            let stop = variants.get(copied).map_or(last, |v| v.at);
+            let pos = run.pos;
+            let stop = variants.get(run.copied).map_or(last, |v| v.at);
             let end = stop.min(pos + self.chunk as u64).min(last);
             tokens(pos, (end - pos) as usize, &mut ids)?;
             // Sums at the start of the step are known; those at its end belong to the next.
             let here = |at: u64| at < end || (at == end && end == last);
-            let first_start = started;
-            while variants.get(started).is_some_and(|v| here(v.at)) {
-                started += 1;
+            let first_start = run.started;
+            while variants.get(run.started).is_some_and(|v| here(v.at)) {
+                run.started += 1;
             }
-            let first_end = ended;
-            while ends.get(ended).is_some_and(|e| here(e.0)) {
-                ended += 1;
+            let first_end = run.ended;
+            while ends.get(run.ended).is_some_and(|e| here(e.0)) {
+                run.ended += 1;
             }
-            let mut cuts: Vec<u64> = variants[first_start..started].iter().map(|v| v.at).collect();
-            cuts.extend(ends[first_end..ended].iter().map(|e| e.0));
+            let mut cuts: Vec<u64> = variants[first_start..run.started].iter().map(|v| v.at).collect();
+            cuts.extend(ends[first_end..run.ended].iter().map(|e| e.0));
             cuts.sort_unstable();
             cuts.dedup();
-            let at = self.advance(&ids, pos, &mut sums, &cuts)?;
+            let at = self.advance(&ids, pos, &mut run.sums, &cuts)?;
             let sums_at = |place: u64| cuts.binary_search(&place).ok().and_then(|i| at.get(i));
-            for (i, v) in variants.iter().enumerate().take(started).skip(first_start) {
-                starts.extend(sums_at(v.at).map(|sums| (i, sums.clone())));
+            for (i, v) in variants.iter().enumerate().take(run.started).skip(first_start) {
+                run.starts.extend(sums_at(v.at).map(|sums| (i, sums.clone())));
             }
-            for &(end, i) in &ends[first_end..ended] {
-                let (Some(from), Some(to)) = (starts.remove(&i), sums_at(end)) else {
+            for &(end, i) in &ends[first_end..run.ended] {
+                let (Some(from), Some(to)) = (run.starts.remove(&i), sums_at(end)) else {
                     return Err(Error::Stream("a window ended that did not start"));
                 };
                 let bases = end - variants[i].at;
                 let mean = to.hidden.iter().zip(&from.hidden).map(|(a, b)| (a - b) / bases as f64).collect();
-                refs.insert(i, Scored { nll: to.nll - from.nll, bases, mean });
+                run.refs.insert(i, Scored { nll: to.nll - from.nll, bases, mean });
             }
-            pos = end;
-            join(&mut refs, &mut alts, &mut effects);
+            run.pos = end;
+            ran += ids.len() as u64;
+            let next = watch.step(ran, &run.join());
+            if next == Next::Go {
+                continue;
+            }
+            // A saved state has no tails: they are short, and run now.
+            let ran = self.run_tails(&mut run.tails, &mut run.alts)?;
+            let also = watch.step(ran, &run.join());
+            watch.save(self.state(&run)?);
+            if next == Next::Stop || also == Next::Stop {
+                return Ok(false);
+            }
         }
-        self.run_tails(&mut tails, &mut alts)?;
-        join(&mut refs, &mut alts, &mut effects);
-        effects.into_iter().map(|e| e.ok_or(Error::Stream("a variant was not scored"))).collect()
+        let ran = self.run_tails(&mut run.tails, &mut run.alts)?;
+        watch.step(ran, &run.join());
+        if run.refs.is_empty() && run.starts.is_empty() && run.alts.is_empty() {
+            Ok(true)
+        } else {
+            Err(Error::Stream("a variant was not scored"))
+        }
     }
-}
-
-/// Variants of which both alleles are scored.
-fn join(refs: &mut HashMap<usize, Scored>, alts: &mut HashMap<usize, Scored>, out: &mut [Option<Effect>]) {
-    refs.retain(|&i, reference| {
-        let Some(alt) = alts.remove(&i) else { return true };
-        out[i] = Some(effect(reference, &alt));
-        false
-    });
 }
 
 fn effect(reference: &Scored, alt: &Scored) -> Effect {

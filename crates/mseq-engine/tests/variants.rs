@@ -4,7 +4,7 @@
 
 use mseq_backend::{Backend, LaneSpan};
 use mseq_cpu::CpuBackend;
-use mseq_engine::{Effect, TailScorer, Variant, VariantScorer};
+use mseq_engine::{Effect, Next, TailScorer, Variant, VariantScorer, VariantState, WatchVariants};
 use mseq_model::arch::{LmHead, Mamba};
 use mseq_model::{Checkpoint, ModelFiles};
 use mseq_testkit::Random;
@@ -19,15 +19,60 @@ fn random() -> Checkpoint {
         .unwrap()
 }
 
-fn effects(contig: &[u32], variants: &[Variant], window: u64, chunk: usize, threads: usize) -> Vec<Effect> {
-    let backend = CpuBackend::new(threads).unwrap();
-    let mut scorer = TailScorer::new(backend, &random(), window, chunk).unwrap();
+/// Collects effects, saves at each step, and stops where it is told to.
+struct Watch {
+    effects: Vec<Option<Effect>>,
+    tokens: u64,
+    /// Steps until it stops.
+    left: usize,
+    next: Next,
+    saved: Option<VariantState>,
+}
+
+impl Watch {
+    fn new(variants: usize, left: usize, next: Next) -> Self {
+        Self { effects: vec![None; variants], tokens: 0, left, next, saved: None }
+    }
+}
+
+impl WatchVariants for Watch {
+    fn step(&mut self, tokens: u64, effects: &[(usize, Effect)]) -> Next {
+        self.tokens += tokens;
+        for &(i, effect) in effects {
+            assert!(self.effects[i].replace(effect).is_none(), "{i} twice");
+        }
+        self.left = self.left.saturating_sub(1);
+        if self.left == 0 { self.next } else { Next::Go }
+    }
+
+    fn save(&mut self, state: VariantState) {
+        self.saved = Some(state);
+    }
+}
+
+fn scorer(window: u64, chunk: usize, threads: usize) -> TailScorer<CpuBackend> {
+    TailScorer::new(CpuBackend::new(threads).unwrap(), &random(), window, chunk).unwrap()
+}
+
+fn run(
+    scorer: &mut TailScorer<CpuBackend>,
+    contig: &[u32],
+    variants: &[Variant],
+    from: Option<&VariantState>,
+    watch: &mut Watch,
+) -> bool {
     let mut at = |start: u64, len: usize, out: &mut Vec<u32>| {
         out.clear();
         out.extend_from_slice(&contig[start as usize..][..len]);
         Ok(())
     };
-    scorer.contig(contig.len() as u64, &mut at, variants).unwrap()
+    scorer.contig(contig.len() as u64, &mut at, variants, from, watch).unwrap()
+}
+
+fn effects(contig: &[u32], variants: &[Variant], window: u64, chunk: usize, threads: usize) -> Vec<Effect> {
+    let mut watch = Watch::new(variants.len(), 0, Next::Go);
+    assert!(run(&mut scorer(window, chunk, threads), contig, variants, None, &mut watch));
+    watch.effects.into_iter().map(Option::unwrap).collect()
 }
 
 /// Sum of likelihoods and mean hidden state of bases `from..to`, in one run of the whole.
@@ -110,17 +155,59 @@ fn neither_chunk_nor_threads_nor_neighbours_change_one() {
     let contig = contig(5, 1800);
     let all = variants(&contig, 6);
     let want = effects(&contig, &all, 90, 512, 2);
-    let near = |a: &Effect, b: &Effect| {
-        // Likelihoods are the same bits; running sums over the contig are cut elsewhere.
-        (a.llr - b.llr).abs() < 1e-9 && (a.distance - b.distance).abs() < 1e-6
-    };
     for (chunk, threads) in [(64, 1), (37, 2), (5000, 2)] {
-        let found = effects(&contig, &all, 90, chunk, threads);
-        assert!(found.iter().zip(&want).all(|(a, b)| near(a, b)), "chunk {chunk}");
+        assert_eq!(effects(&contig, &all, 90, chunk, threads), want, "chunk {chunk}");
     }
     for (v, want) in all.iter().zip(&want) {
         let alone = effects(&contig, std::slice::from_ref(v), 90, 256, 1);
-        assert!(near(&alone[0], want), "{v:?}: {:?}, {want:?}", alone[0]);
+        assert_eq!(alone[0], *want, "{v:?}");
+    }
+}
+
+#[test]
+fn a_stopped_run_goes_on_to_the_same_bits() {
+    let contig = contig(15, 1500);
+    let all = variants(&contig, 16);
+    let want = effects(&contig, &all, 80, 64, 2);
+    // Saving on the way changes nothing.
+    let mut watch = Watch::new(all.len(), 1, Next::Save);
+    assert!(run(&mut scorer(80, 64, 2), &contig, &all, None, &mut watch));
+    assert_eq!(watch.effects.into_iter().map(Option::unwrap).collect::<Vec<_>>(), want);
+    let mut stops = 0;
+    for every in [1, 2, 7] {
+        let (mut from, mut found) = (None, vec![None; all.len()]);
+        loop {
+            // Another process, with other steps.
+            let mut scorer = scorer(80, [64, 33, 200][stops % 3], 1 + stops % 2);
+            let mut watch = Watch::new(all.len(), every, Next::Stop);
+            let whole = run(&mut scorer, &contig, &all, from.as_ref(), &mut watch);
+            for (found, new) in found.iter_mut().zip(watch.effects) {
+                assert!(found.is_none() || new.is_none());
+                *found = found.or(new);
+            }
+            if whole {
+                break;
+            }
+            (from, stops) = (watch.saved, stops + 1);
+        }
+        assert_eq!(found.into_iter().map(Option::unwrap).collect::<Vec<_>>(), want, "every {every}");
+    }
+    assert!(stops > 20, "{stops}");
+    // A state of another model or of fewer variants is refused.
+    let mut watch = Watch::new(all.len(), 9, Next::Stop);
+    assert!(!run(&mut scorer(80, 64, 2), &contig, &all, None, &mut watch));
+    let good = watch.saved.unwrap();
+    let mut at = |_: u64, len: usize, out: &mut Vec<u32>| {
+        *out = vec![0; len];
+        Ok(())
+    };
+    let mut bad = [good.clone(), good.clone(), good.clone()];
+    bad[0].sums.hidden.pop();
+    bad[1].counts[0] = all.len() + 1;
+    bad[2].layers.pop();
+    for bad in bad {
+        let mut watch = Watch::new(all.len(), 9, Next::Stop);
+        assert!(scorer(80, 64, 2).contig(1500, &mut at, &all, Some(&bad), &mut watch).is_err());
     }
 }
 
@@ -140,8 +227,8 @@ fn the_reference_itself_does_nothing() {
 #[test]
 fn what_is_not_on_the_contig_is_refused() {
     let contig = contig(9, 50);
-    let backend = CpuBackend::new(1).unwrap();
-    let mut scorer = TailScorer::new(backend, &random(), 10, 64).unwrap();
+    let mut scorer = scorer(10, 64, 1);
+    let mut watch = Watch::new(9, 0, Next::Go);
     let mut at = |_: u64, len: usize, out: &mut Vec<u32>| {
         out.clear();
         out.extend_from_slice(&contig[..len]);
@@ -149,7 +236,7 @@ fn what_is_not_on_the_contig_is_refused() {
     };
     let v = |at: u64, ref_len: u64| Variant { at, ref_len, alt: vec![0] };
     for bad in [vec![v(50, 1)], vec![v(45, 6)], vec![v(3, 0)], vec![v(7, 1), v(6, 1)]] {
-        assert!(scorer.contig(50, &mut at, &bad).is_err());
+        assert!(scorer.contig(50, &mut at, &bad, None, &mut watch).is_err());
     }
-    assert_eq!(scorer.contig(50, &mut at, &[]).unwrap(), []);
+    assert!(scorer.contig(50, &mut at, &[], None, &mut watch).unwrap());
 }

@@ -80,9 +80,6 @@ impl Checkpoint {
             log_crc32: self.saved.crc32,
             kept: self.saved.kept.as_ref().map(|mark| (mark.record, mark.sha256.clone())),
         };
-        let path = path_of(output);
-        let internal =
-            |e: &dyn std::fmt::Display| Error::Internal(format!("cannot encode the checkpoint: {e}"));
         let header = serde_json::to_string(&header).map_err(|e| internal(&e))?;
         let mut tensors: Vec<(String, Dtype, Vec<u8>)> = Vec::new();
         for (i, (conv, ssm)) in self.snapshot.layers.iter().enumerate() {
@@ -97,67 +94,17 @@ impl Checkpoint {
             let head = self.snapshot.head.iter().flat_map(|v| v.to_le_bytes()).collect();
             tensors.push(("head_state".into(), Dtype::F32, head));
         }
-        let views = tensors
-            .iter()
-            .map(|(name, dtype, bytes)| {
-                let view = TensorView::new(*dtype, vec![bytes.len() / (dtype.bitsize() / 8)], bytes);
-                view.map(|view| (name.clone(), view))
-            })
-            .collect::<std::result::Result<Vec<_>, _>>()
-            .map_err(|e| internal(&e))?;
-        let parts = tensors.iter().map(|(name, _, bytes)| (name.as_str(), bytes.as_slice()));
-        let crc = crc_of(&header, parts).to_string();
-        let metadata = [(HEADER.to_owned(), header), (CRC32.to_owned(), crc)].into();
-        let bytes = safetensors::serialize(views, Some(metadata)).map_err(|e| internal(&e))?;
-        let temporary = path.with_extension("checkpoint.new");
-        let write = || {
-            let mut file = File::create(&temporary)?;
-            file.write_all(&bytes)?;
-            file.sync_data()?;
-            fs::rename(&temporary, &path)
-        };
-        write().map_err(|cause| {
-            fs::remove_file(&temporary).ok();
-            Error::Checkpoint {
-                path,
-                message: format!("cannot be written: {cause}; free some space, then use --resume"),
-            }
-        })
+        write_file(&path_of(output), HEADER, header, &tensors)
     }
 
     /// The checkpoint of `output`; `None` when there is none.
     pub(crate) fn read(output: &Path) -> Result<Option<Self>> {
-        let path = path_of(output);
-        let bytes = match fs::read(&path) {
-            Ok(bytes) => bytes,
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(e) => return Err(damaged(&path, &format!("cannot be read ({e})"))),
-        };
-        // A header may claim sizes that no arithmetic of its reader bears.
-        let parsed = mseq_core::decode(|| Self::parse(&bytes)).unwrap_or_else(|e| Err(cut(&e)));
-        parsed.map(Some).map_err(|what| damaged(&path, &what))
+        read_file(&path_of(output), Self::parse)
     }
 
     fn parse(bytes: &[u8]) -> std::result::Result<Self, String> {
-        let (_, metadata) = SafeTensors::read_metadata(bytes).map_err(|e| cut(&e))?;
-        let entry = |key: &str| metadata.metadata().as_ref().and_then(|m| m.get(key));
-        let text = entry(HEADER);
-        let text = text.ok_or("is not a checkpoint of mamba-seq")?;
-        let value: serde_json::Value = serde_json::from_str(text).map_err(|e| cut(&e))?;
-        match value.get("version").and_then(serde_json::Value::as_u64) {
-            Some(v) if v == u64::from(VERSION) => {}
-            v => {
-                let v = v.map_or("unknown".to_owned(), |v| v.to_string());
-                return Err(format!("has version {v}; this program reads version {VERSION}"));
-            }
-        }
+        let (value, file) = open_file(bytes, HEADER, VERSION)?;
         let header: Header = serde_json::from_value(value).map_err(|e| cut(&e))?;
-        let file = SafeTensors::deserialize(bytes).map_err(|e| cut(&e))?;
-        let names = metadata.offset_keys();
-        let parts = names.iter().filter_map(|name| Some((name.as_str(), file.tensor(name).ok()?.data())));
-        if entry(CRC32).is_none_or(|crc| *crc != crc_of(text, parts).to_string()) {
-            return Err(cut(&"its checksum differs"));
-        }
         let f32s = |name: &str| -> Option<Vec<f32>> {
             let t = file.tensor(name).ok().filter(|t| t.dtype() == Dtype::F32)?;
             Some(t.data().as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect())
@@ -195,21 +142,105 @@ impl Checkpoint {
 
     /// Fails unless the job is the one that wrote the checkpoint; names what differs.
     pub(crate) fn check(&self, output: &Path, digest: &Digest) -> Result<()> {
-        let keys: std::collections::BTreeSet<&String> = self.digest.keys().chain(digest.keys()).collect();
-        let say = |d: &Digest, key: &String| d.get(key).map_or("not there".to_owned(), |v| format!("'{v}'"));
-        let differ: Vec<String> = keys
-            .into_iter()
-            .filter(|key| self.digest.get(*key) != digest.get(*key))
-            .map(|key| format!("{key} was {} and is {}", say(&self.digest, key), say(digest, key)))
-            .collect();
-        if differ.is_empty() {
-            return Ok(());
-        }
-        Err(Error::OtherJob { path: mseq_sink::RowLog::path_of(output), differences: differ.join(", ") })
+        check_digest(output, &self.digest, digest)
     }
 }
 
-fn cut(e: &dyn std::fmt::Display) -> String {
+/// Fails unless two jobs of one output are the same; names what differs.
+pub(crate) fn check_digest(output: &Path, was: &Digest, is: &Digest) -> Result<()> {
+    let keys: std::collections::BTreeSet<&String> = was.keys().chain(is.keys()).collect();
+    let say = |d: &Digest, key: &String| d.get(key).map_or("not there".to_owned(), |v| format!("'{v}'"));
+    let differ: Vec<String> = keys
+        .into_iter()
+        .filter(|key| was.get(*key) != is.get(*key))
+        .map(|key| format!("{key} was {} and is {}", say(was, key), say(is, key)))
+        .collect();
+    if differ.is_empty() {
+        return Ok(());
+    }
+    Err(Error::OtherJob { path: mseq_sink::RowLog::path_of(output), differences: differ.join(", ") })
+}
+
+fn internal(e: &dyn std::fmt::Display) -> Error {
+    Error::Internal(format!("cannot encode the checkpoint: {e}"))
+}
+
+/// Replaces a checkpoint: a JSON text under `key`, tensors, and a checksum of both; written beside it,
+/// synced, renamed.
+pub(crate) fn write_file(
+    path: &Path,
+    key: &str,
+    header: String,
+    tensors: &[(String, Dtype, Vec<u8>)],
+) -> Result<()> {
+    let views = tensors
+        .iter()
+        .map(|(name, dtype, bytes)| {
+            let view = TensorView::new(*dtype, vec![bytes.len() / (dtype.bitsize() / 8)], bytes);
+            view.map(|view| (name.clone(), view))
+        })
+        .collect::<std::result::Result<Vec<_>, _>>()
+        .map_err(|e| internal(&e))?;
+    let parts = tensors.iter().map(|(name, _, bytes)| (name.as_str(), bytes.as_slice()));
+    let crc = crc_of(&header, parts).to_string();
+    let metadata = [(key.to_owned(), header), (CRC32.to_owned(), crc)].into();
+    let bytes = safetensors::serialize(views, Some(metadata)).map_err(|e| internal(&e))?;
+    let temporary = path.with_extension("checkpoint.new");
+    let write = || {
+        let mut file = File::create(&temporary)?;
+        file.write_all(&bytes)?;
+        file.sync_data()?;
+        fs::rename(&temporary, path)
+    };
+    write().map_err(|cause| {
+        fs::remove_file(&temporary).ok();
+        let message = format!("cannot be written: {cause}; free some space, then use --resume");
+        Error::Checkpoint { path: path.to_owned(), message }
+    })
+}
+
+/// Reads a checkpoint by `parse`; `None` when there is none.
+pub(crate) fn read_file<T>(
+    path: &Path,
+    parse: impl Fn(&[u8]) -> std::result::Result<T, String>,
+) -> Result<Option<T>> {
+    let bytes = match fs::read(path) {
+        Ok(bytes) => bytes,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(e) => return Err(damaged(path, &format!("cannot be read ({e})"))),
+    };
+    // A header may claim sizes that no arithmetic of its reader bears.
+    let parsed = mseq_core::decode(|| parse(&bytes)).unwrap_or_else(|e| Err(cut(&e)));
+    parsed.map(Some).map_err(|what| damaged(path, &what))
+}
+
+/// The JSON text under `key`, which must be of that version, and the tensors; their checksum is right.
+pub(crate) fn open_file<'a>(
+    bytes: &'a [u8],
+    key: &str,
+    version: u32,
+) -> std::result::Result<(serde_json::Value, SafeTensors<'a>), String> {
+    let (_, metadata) = SafeTensors::read_metadata(bytes).map_err(|e| cut(&e))?;
+    let entry = |key: &str| metadata.metadata().as_ref().and_then(|m| m.get(key));
+    let text = entry(key).ok_or("is not a checkpoint of this command")?;
+    let value: serde_json::Value = serde_json::from_str(text).map_err(|e| cut(&e))?;
+    match value.get("version").and_then(serde_json::Value::as_u64) {
+        Some(v) if v == u64::from(version) => {}
+        v => {
+            let v = v.map_or("unknown".to_owned(), |v| v.to_string());
+            return Err(format!("has version {v}; this program reads version {version}"));
+        }
+    }
+    let file = SafeTensors::deserialize(bytes).map_err(|e| cut(&e))?;
+    let names = metadata.offset_keys();
+    let parts = names.iter().filter_map(|name| Some((name.as_str(), file.tensor(name).ok()?.data())));
+    if entry(CRC32).is_none_or(|crc| *crc != crc_of(text, parts).to_string()) {
+        return Err(cut(&"its checksum differs"));
+    }
+    Ok((value, file))
+}
+
+pub(crate) fn cut(e: &dyn std::fmt::Display) -> String {
     format!("is truncated or damaged ({e})")
 }
 

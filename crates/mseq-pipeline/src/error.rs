@@ -67,6 +67,14 @@ pub enum Error {
         /// The log that the checkpoint belongs to.
         saved: PathBuf,
     },
+    /// A standard input or pipe can't be copied, to be read twice.
+    #[error("{path}: a copy in the temporary folder: {cause}; set TMPDIR to a folder with space")]
+    Copy {
+        /// The input.
+        path: String,
+        /// What the system said.
+        cause: std::io::Error,
+    },
     /// A checkpoint can't be written or read.
     #[error("{}: {message}", path.display())]
     Checkpoint {

@@ -18,6 +18,7 @@ mod many;
 mod output;
 mod signal;
 mod stats;
+mod variants;
 mod wire;
 
 pub use checkpoint::Digest;
@@ -29,3 +30,4 @@ pub use many::{Whole, embed_many, part_output};
 pub use output::{Output, Track};
 pub use signal::SignalWatch;
 pub use stats::{Counters, Summary, Tally, UnknownIn};
+pub use variants::{AlleleCounts, Survey, VariantOutput, VariantsJob, VariantsSummary, VcfFile, variants};

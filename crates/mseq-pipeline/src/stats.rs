@@ -100,6 +100,12 @@ impl Counters {
         self.bases_read.store(bases, Ordering::Relaxed);
     }
 
+    /// The tokens of the whole job are known.
+    pub(crate) fn set_total(&self, tokens: u64) {
+        self.set_read(0, tokens);
+        self.set_all_read();
+    }
+
     pub(crate) fn set_all_read(&self) {
         self.all_read.store(true, Ordering::Relaxed);
     }

@@ -27,6 +27,7 @@
 mod arrange;
 mod bedgraph;
 mod column;
+mod effects;
 mod error;
 mod file;
 mod groups;
@@ -47,6 +48,7 @@ mod variants;
 
 pub use arrange::Arrange;
 pub use bedgraph::BedGraphSink;
+pub use effects::{EffectLog, LoggedEffect};
 pub use error::{Error, Result};
 pub use file::{Pending, check_output};
 pub use ipc::IpcSink;
@@ -58,5 +60,5 @@ pub use parquet::ParquetSink;
 pub use provenance::JOB_KEYS;
 pub use schema::{Body, ClassLayout, EmbedLayout, RowLayout, ScoreLayout};
 pub use sink::{Options, Report, Sink};
-pub use text::{FastaSink, WholeFile};
+pub use text::{BgzfFile, FastaSink, WholeFile};
 pub use variants::{VariantRow, VariantSink};

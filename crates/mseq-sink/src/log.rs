@@ -129,45 +129,10 @@ impl RowLog {
         saved: Option<&Saved>,
         locked: impl FnOnce(),
     ) -> Result<Self> {
-        crate::check_output(output)?;
         let log = Self::path_of(output);
+        let (file, crc, bytes) = lock_log(output, saved, locked)?;
+        let kept = saved.and_then(|saved| saved.kept.clone());
         let fail = |cause| Error::Create { path: log.clone(), cause };
-        let mut file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(saved.is_none())
-            .truncate(false)
-            .open(&log)
-            .map_err(|cause| match (saved, cause.kind()) {
-                (Some(Saved { bytes, .. }), io::ErrorKind::NotFound) => {
-                    let message = format!("is missing, its checkpoint needs {bytes} bytes of it");
-                    Error::Log { path: log.clone(), message }
-                }
-                _ => fail(cause),
-            })?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(fs::TryLockError::WouldBlock) => return Err(Error::Busy { path: log }),
-            // A file system without locks: two jobs on one output are the user's to avoid.
-            Err(fs::TryLockError::Error(_)) => {}
-        }
-        // Whoever was killed while it made the Parquet file left it half made.
-        crate::file::remove_pending(output);
-        locked();
-        let Saved { bytes, crc32, kept } = saved.cloned().unwrap_or_default();
-        let has = file.metadata().map_err(fail)?.len();
-        if has < bytes {
-            let message = format!("has {has} bytes, its checkpoint needs {bytes}");
-            return Err(Error::Log { path: log, message });
-        }
-        // Before the rest is cut off: of a damaged log nothing is lost.
-        let crc = crc_of(&mut file, bytes).map_err(fail)?;
-        if crc.sum() != crc32 {
-            let message = format!("its first {bytes} bytes are not those that its checkpoint speaks of");
-            return Err(Error::Log { path: log, message });
-        }
-        file.set_len(bytes).map_err(fail)?;
-        file.seek(SeekFrom::Start(bytes)).map_err(fail)?;
         let buffer = RowBuffer::new(&layout, &[])?;
         let appending = Appending { file: file.try_clone().map_err(fail)?, skips: bytes > 0, bytes, crc };
         let writer = BufWriter::new(appending);
@@ -328,6 +293,58 @@ impl RowLog {
     }
 }
 
+/// Opens `OUT.partial` to write after what is `saved`, and locks it; what follows is cut off. Gives the
+/// file, and checksum and number of the bytes in it.
+///
+/// # Errors
+/// As for [`RowLog::create`] and [`RowLog::resume`].
+pub(crate) fn lock_log(
+    output: &Path,
+    saved: Option<&Saved>,
+    locked: impl FnOnce(),
+) -> Result<(File, Crc, u64)> {
+    crate::check_output(output)?;
+    let log = RowLog::path_of(output);
+    let fail = |cause| Error::Create { path: log.clone(), cause };
+    let mut file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(saved.is_none())
+        .truncate(false)
+        .open(&log)
+        .map_err(|cause| match (saved, cause.kind()) {
+            (Some(Saved { bytes, .. }), io::ErrorKind::NotFound) => {
+                let message = format!("is missing, its checkpoint needs {bytes} bytes of it");
+                Error::Log { path: log.clone(), message }
+            }
+            _ => fail(cause),
+        })?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(fs::TryLockError::WouldBlock) => return Err(Error::Busy { path: log }),
+        // A file system without locks: two jobs on one output are the user's to avoid.
+        Err(fs::TryLockError::Error(_)) => {}
+    }
+    // Whoever was killed while it made the Parquet file left it half made.
+    crate::file::remove_pending(output);
+    locked();
+    let (bytes, crc32) = saved.map_or((0, 0), |saved| (saved.bytes, saved.crc32));
+    let has = file.metadata().map_err(fail)?.len();
+    if has < bytes {
+        let message = format!("has {has} bytes, its checkpoint needs {bytes}");
+        return Err(Error::Log { path: log, message });
+    }
+    // Before the rest is cut off: of a damaged log nothing is lost.
+    let crc = crc_of(&mut file, bytes).map_err(fail)?;
+    if crc.sum() != crc32 {
+        let message = format!("its first {bytes} bytes are not those that its checkpoint speaks of");
+        return Err(Error::Log { path: log, message });
+    }
+    file.set_len(bytes).map_err(fail)?;
+    file.seek(SeekFrom::Start(bytes)).map_err(fail)?;
+    Ok((file, crc, bytes))
+}
+
 /// Of the first `bytes` of a file.
 fn crc_of(file: &mut File, bytes: u64) -> io::Result<Crc> {
     let mut crc = Crc::new();
@@ -344,7 +361,7 @@ fn crc_of(file: &mut File, bytes: u64) -> io::Result<Crc> {
 }
 
 /// Best effort: a log that can't be removed does no harm.
-fn remove(path: &Path) {
+pub(crate) fn remove(path: &Path) {
     fs::remove_file(path).ok();
 }
 

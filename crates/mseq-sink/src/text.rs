@@ -1,6 +1,6 @@
 use std::fs::File;
 use std::io::{self, BufWriter, Seek, SeekFrom, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::{Error, Pending, Result};
 
@@ -39,6 +39,49 @@ impl WholeFile {
         let Self { out, pending } = self;
         let file = out.into_inner().map_err(|e| Error::write(pending.path(), e.into_error()))?;
         pending.publish(&file)
+    }
+}
+
+impl Write for WholeFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.out.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+}
+
+/// A BGZF file of bytes that appears under its name when it is complete, with its end block.
+pub struct BgzfFile {
+    out: noodles_bgzf::io::Writer<WholeFile>,
+    path: PathBuf,
+}
+
+impl BgzfFile {
+    /// As [`WholeFile::create`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn create(path: &Path) -> Result<Self> {
+        let out = noodles_bgzf::io::Writer::new(WholeFile::create(path)?);
+        Ok(Self { out, path: path.to_owned() })
+    }
+
+    /// Adds bytes.
+    ///
+    /// # Errors
+    /// When they can't be written.
+    pub fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        self.out.write_all(bytes).map_err(|e| Error::write(&self.path, e))
+    }
+
+    /// Gives the file its name.
+    ///
+    /// # Errors
+    /// When it can't be written.
+    pub fn finish(self) -> Result<()> {
+        self.out.finish().map_err(|e| Error::write(&self.path, e))?.finish()
     }
 }
 

@@ -91,6 +91,24 @@ pub enum VcfError {
         /// The reference.
         reference: String,
     },
+    /// Records that can't be scored, more than one.
+    #[error("{path}: {count} records can't be scored: {list}; mend them, name the reference of this VCF")]
+    Several {
+        /// The VCF file.
+        path: String,
+        /// How many.
+        count: u64,
+        /// Each with its line.
+        list: String,
+    },
+    /// The reference can't be used.
+    #[error("{reference}: {what}")]
+    Reference {
+        /// The reference.
+        reference: String,
+        /// What is wrong and how to mend it.
+        what: String,
+    },
     /// A contig that comes again after another.
     #[error("{path}: line {line}: contig '{contig}' comes again after others; sort the file (bcftools sort)")]
     Scattered {
@@ -106,7 +124,22 @@ pub enum VcfError {
 impl VcfError {
     /// Whether one record is bad, and reading can go on after it.
     pub fn is_bad_record(&self) -> bool {
-        !matches!(self, Self::Header { .. } | Self::Scattered { .. })
+        !matches!(self, Self::Header { .. } | Self::Scattered { .. } | Self::Reference { .. })
+    }
+
+    /// Line and fault of one bad record, for a list of them.
+    pub fn in_list(&self) -> String {
+        match self {
+            Self::Line { line, what, .. } => format!("line {line}: {what}"),
+            Self::NoContig { line, contig, .. } => format!("line {line}: no contig '{contig}'"),
+            Self::PastEnd { line, contig, pos, bases, .. } => {
+                format!("line {line}: {contig}:{pos} is past the end of its {bases} bases")
+            }
+            Self::Mismatch { line, contig, pos, found, wanted, .. } => {
+                format!("line {line}: REF {found} at {contig}:{pos} where the reference has {wanted}")
+            }
+            other => other.to_string(),
+        }
     }
 }
 
@@ -222,6 +255,11 @@ impl VcfReader {
     /// The lines of the header: `##...`, then the one of column names.
     pub fn header(&self) -> (&[String], &str) {
         (&self.meta, &self.columns)
+    }
+
+    /// The line that was read last, without its end: a record, or what is none.
+    pub fn last_line(&self) -> &[u8] {
+        &self.text
     }
 
     /// The next line without its end; `None` at the end of the file.

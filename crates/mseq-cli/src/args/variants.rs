@@ -4,14 +4,15 @@ use clap::{Args, ValueEnum};
 use mseq_core::{DType, DeviceSpec};
 
 use super::job::DTypeArg;
-use super::{DeveloperArgs, OnBadRecord};
+use super::{DeveloperArgs, OnBadRecord, ProgressMode};
+use crate::Failure;
 
 /// Options of `mamba-seq variants`.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  mamba-seq variants calls.vcf.gz --reference genome.fa\n  \
                   mamba-seq variants calls.vcf --reference genome.fa --strand both -o effects.vcf")]
 pub(crate) struct VariantsArgs {
-    /// Variants: VCF, plain, gzip or BGZF, records of a contig together
+    /// Variants: VCF, plain, gzip or BGZF, records of a contig together; - for standard input
     #[arg(value_name = "VCF")]
     pub(crate) vcf: PathBuf,
 
@@ -31,7 +32,8 @@ pub(crate) struct VariantsArgs {
     #[arg(long, value_enum, default_value_t = OnBadRecord::Fail)]
     pub(crate) on_bad_record: OnBadRecord,
 
-    /// .parquet, or .vcf for an annotated copy [default: current folder, the VCF's stem plus .variants.parquet]
+    /// .parquet, or .vcf or .vcf.gz (BGZF) for an annotated copy [default: current folder, the VCF's stem
+    /// plus .variants.parquet]
     #[arg(short, long, value_name = "PATH")]
     pub(crate) output: Option<PathBuf>,
 
@@ -55,6 +57,20 @@ pub(crate) struct VariantsArgs {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=16_777_216))]
     pub(crate) chunk: Option<u64>,
 
+    /// Go on from the checkpoint of an interrupted run of the same job
+    #[arg(long)]
+    pub(crate) resume: bool,
+
+    /// Check the records, print what would be done, and do nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+
+    /// A bar on a terminal, JSON lines, or nothing
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) progress: ProgressMode,
+
+    #[arg(long, hide = true)]
+    shard: Option<String>,
     #[command(flatten)]
     pub(crate) developer: DeveloperArgs,
 }
@@ -71,6 +87,18 @@ pub(crate) enum VariantStrand {
 }
 
 impl VariantsArgs {
+    /// # Errors
+    /// For options of other commands that could be meant.
+    pub(crate) fn refuse(&self) -> Result<(), Failure> {
+        match &self.shard {
+            None => Ok(()),
+            Some(_) => Err(Failure::Usage(
+                "--shard: `variants` has none; give a part of the VCF, such as one contig (bcftools view -r)"
+                    .into(),
+            )),
+        }
+    }
+
     /// The arithmetic that was asked for.
     pub(crate) fn dtype(&self) -> Option<DType> {
         self.dtype.map(DTypeArg::dtype)

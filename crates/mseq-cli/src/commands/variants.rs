@@ -1,72 +1,61 @@
 //! `mamba-seq variants`: what each alternative allele of a VCF does to a model's view of the reference.
 
-use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
 
-use mseq_core::Item;
-use mseq_engine::{Effect, Variant, VariantScorer, choose, open_variant_scorer};
-use mseq_model::Checkpoint;
-use mseq_sink::{VariantRow, VariantSink, WholeFile, check_output};
-use mseq_source::{
-    Allele, BasesAt, DnaTokenizer, FaiIndex, IndexedFasta, IndexedRecord, InputSet, SequenceSource, VcfError,
-    VcfReader, VcfRecord, complement_byte,
+use mseq_engine::{
+    Effect, Next, Variant, VariantScorer, VariantState, WatchVariants, choose, open_variant_scorer,
 };
+use mseq_model::Checkpoint;
+use mseq_pipeline::{Counters, Survey, VariantOutput, VariantsJob, VariantsSummary, VcfFile};
+use mseq_sink::{JOB_KEYS, check_output};
+use mseq_source::{DnaTokenizer, Strands};
 
 use super::embed::command_text;
 use super::model_files;
 use crate::args::{OnBadRecord, VariantStrand, VariantsArgs};
+use crate::progress::Progress;
 use crate::{Failure, say};
 
-/// What was left out, by reason.
-#[derive(Debug, Default)]
-struct Counts {
-    symbolic: u64,
-    spanning: u64,
-    without: u64,
-    bad: u64,
-    scored: u64,
-}
-
-/// A record of the contig at hand, and what its ALTs did: `None` for those without letters.
-struct Record {
-    index: u64,
-    vcf: VcfRecord,
-    forward: Vec<Option<Effect>>,
-    reverse: Vec<Option<Effect>>,
-}
-
 pub(super) fn run(args: &VariantsArgs, quiet: bool, line: &[OsString]) -> Result<(), Failure> {
+    args.refuse()?;
     let output = output(args)?;
-    let kind = Kind::of(&output)?;
-    check_output(&output)?;
+    check_output(output.path())?;
+    same_file(&args.vcf, output.path())?;
+    same_file(&args.reference, output.path())?;
     let checkpoint = Checkpoint::open(model_files(&args.model)?)?;
     super::reads_dna(&checkpoint)?;
+    checkpoint.has_lm_head()?;
     let place = args.developer.at(choose(&args.device, args.dtype())?)?;
-    if let (Some(why), false) = (&place.note, quiet) {
-        say::note(&format!("running on the cpu: {why}"));
-    }
-    let mut reader = VcfReader::open(&args.vcf)?;
-    let mut reference = Reference::open(&args.reference)?;
     let chunk = args.chunk.map_or_else(|| place.default_chunk(&checkpoint.shape), |n| n as usize);
     let threads = args.threads.map_or(0, |n| n as usize);
-    let mut scorer = open_variant_scorer(&place, threads, &checkpoint, args.window, chunk)?;
-    let tokenizer = DnaTokenizer::new(&checkpoint.tokens.letters, checkpoint.tokens.unknown);
-    let strand = match args.strand {
-        VariantStrand::Forward => "forward",
-        VariantStrand::Reverse => "reverse",
-        VariantStrand::Both => "both",
+    let vcf = VcfFile::new(&args.vcf)?;
+    let scorer = open_variant_scorer(&place, threads, &checkpoint, args.window, chunk)?;
+    let (strands, strand) = match args.strand {
+        VariantStrand::Forward => (Strands::Forward, "forward"),
+        VariantStrand::Reverse => (Strands::Reverse, "reverse"),
+        VariantStrand::Both => (Strands::Both, "both"),
     };
+    let skip = args.on_bad_record == OnBadRecord::Skip;
     let metadata: Vec<(String, String)> = [
         ("version", env!("CARGO_PKG_VERSION").to_owned()),
         ("command", command_text(line)),
         ("model", checkpoint.name()),
         ("model_sha256", checkpoint.files().sha256()?),
-        ("modality", "dna".to_owned()),
+        ("modality", checkpoint.modality().to_string()),
         ("task", "variants".to_owned()),
         ("reference", args.reference.display().to_string()),
+        // Of hidden states, for the distance.
+        ("pool", "mean".to_owned()),
+        ("layer", mseq_core::Layer::Last.to_string()),
         ("window", args.window.to_string()),
+        ("stride", "none".to_owned()),
+        ("context", "whole".to_owned()),
+        ("overlap", "0".to_owned()),
         ("strand", strand.to_owned()),
+        ("on_bad_record", if skip { "skip" } else { "fail" }.to_owned()),
         ("dtype", place.dtype.to_string()),
         ("device", scorer.device()),
         ("chunk", chunk.to_string()),
@@ -75,446 +64,101 @@ pub(super) fn run(args: &VariantsArgs, quiet: bool, line: &[OsString]) -> Result
     .into_iter()
     .map(|(key, value)| (format!("mamba_seq.{key}"), value))
     .collect();
-    let mut out = match kind {
-        Kind::Parquet => Out::Parquet(Box::new(VariantSink::create(&output, reader.path(), &metadata)?)),
-        Kind::Vcf => Out::Vcf(annotated(&output, &reader, &metadata, args)?),
-    };
-    let mut counts = Counts::default();
-    let mut seen = HashSet::new();
-    let mut current: Option<String> = None;
-    let mut waiting: Option<VcfRecord> = None;
-    let mut index = 0;
-    let skip = args.on_bad_record == OnBadRecord::Skip;
-    loop {
-        // The records of one contig.
-        let mut records: Vec<Record> = Vec::new();
-        loop {
-            let next = match waiting.take() {
-                Some(record) => Ok(Some(record)),
-                None => reader.next(),
-            };
-            let record = match next {
-                Ok(Some(record)) => record,
-                Ok(None) => break,
-                Err(e) if skip && e.is_bad_record() => {
-                    (counts.bad, index) = (counts.bad + 1, index + 1);
-                    continue;
-                }
-                Err(e) => return Err(e.into()),
-            };
-            if current.as_deref() != Some(&record.chrom) {
-                if !records.is_empty() {
-                    waiting = Some(record);
-                    break;
-                }
-                if !seen.insert(record.chrom.clone()) {
-                    let (path, line, contig) = (reader.path().to_owned(), record.line, record.chrom);
-                    return Err(mseq_source::Error::from(VcfError::Scattered { path, line, contig }).into());
-                }
-                current = Some(record.chrom.clone());
-            }
-            match reference.check(reader.path(), &record) {
-                Ok(()) => {
-                    let none = vec![None; record.alternates.len()];
-                    records.push(Record { index, vcf: record, forward: none.clone(), reverse: none });
-                }
-                Err(e) if skip && e.is_bad_record() => {
-                    counts.bad += 1;
-                    out.pass(&record.text)?;
-                    // The contig goes on, or is unknown as a whole.
-                }
-                Err(e) => return Err(e.into()),
-            }
-            index += 1;
-        }
-        if records.is_empty() && waiting.is_none() {
-            break;
-        }
-        let Some(first) = records.first() else { continue };
-        let contig = reference.load(&first.vcf.chrom)?;
-        for reverse in [false, true] {
-            if wanted(args, reverse) {
-                score(scorer.as_mut(), &mut reference, contig, &tokenizer, &mut records, reverse)?;
-            }
-        }
-        for record in &records {
-            out.write(record, args, &mut counts)?;
-        }
-    }
-    let rows = out.finish()?;
-    if !quiet {
-        summary(&output, rows, &counts);
-    }
-    Ok(())
-}
-
-/// Runs the variants of a contig on one strand.
-fn score(
-    scorer: &mut dyn VariantScorer,
-    reference: &mut Reference,
-    contig: usize,
-    tokenizer: &DnaTokenizer,
-    records: &mut [Record],
-    reverse: bool,
-) -> Result<(), Failure> {
-    let len = reference.bases[contig];
-    let mut list: Vec<(Variant, usize, usize)> = Vec::new();
-    for (i, record) in records.iter().enumerate() {
-        for (j, alt) in record.vcf.alternates.iter().enumerate() {
-            if Allele::of(alt) != Allele::Bases {
-                continue;
-            }
-            let mut letters = alt.clone().into_bytes();
-            let ref_len = record.vcf.reference.len() as u64;
-            let mut at = record.vcf.pos - 1;
-            if reverse {
-                complement(&mut letters);
-                at = len - at - ref_len;
-            }
-            let mut alt = Vec::new();
-            encode(tokenizer, &letters, &mut alt).map_err(Failure::Run)?;
-            list.push((Variant { at, ref_len, alt }, i, j));
-        }
-    }
-    list.sort_by_key(|(v, ..)| v.at);
-    let variants: Vec<Variant> = list.iter().map(|(v, ..)| v.clone()).collect();
-    let mut letters = Vec::new();
-    let mut tokens = |start: u64, n: usize, ids: &mut Vec<u32>| -> mseq_engine::Result<()> {
-        ids.clear();
-        let from = if reverse { len - start - n as u64 } else { start };
-        let wrong = mseq_engine::Error::Input;
-        reference.read(contig, from, n, &mut letters).map_err(|e| wrong(e.to_string()))?;
-        if letters.len() != n {
-            return Err(wrong(format!("{}: the file changed while it was read", reference.path)));
-        }
-        if reverse {
-            complement(&mut letters);
-        }
-        encode(tokenizer, &letters, ids).map_err(|what| {
-            wrong(format!("{}: record '{}': {what}", reference.path, reference.names[contig]))
+    let mut digest: mseq_pipeline::Digest = metadata
+        .iter()
+        .filter_map(|(key, value)| {
+            let key = key.strip_prefix("mamba_seq.").filter(|key| JOB_KEYS.contains(key))?;
+            Some((key.to_owned(), value.clone()))
         })
+        .collect();
+    digest.insert("input".into(), vcf.path().to_owned());
+    let device = scorer.device();
+    let mut job = VariantsJob {
+        vcf,
+        reference: args.reference.clone(),
+        window: args.window,
+        strands,
+        tokenizer: DnaTokenizer::new(&checkpoint.tokens.letters, checkpoint.tokens.unknown),
+        scorer,
+        output,
+        metadata,
+        digest,
+        skip,
+        resume: args.resume,
     };
-    let effects = scorer.contig(len, &mut tokens, &variants)?;
-    for ((_, i, j), effect) in list.into_iter().zip(effects) {
-        let record = &mut records[i];
-        let to = if reverse { &mut record.reverse } else { &mut record.forward };
-        to[j] = Some(effect);
+    if args.dry_run {
+        return dry_run(&mut job, &checkpoint, &device, chunk);
+    }
+    if !quiet {
+        match &place.note {
+            Some(why) => say::note(&format!("running on {device}: {why}")),
+            None => say::note(&format!("running on {device}, {}", place.dtype)),
+        }
+        for note in &checkpoint.notes {
+            say::note(note);
+        }
+        if let Some(tokens) = checkpoint.tokens.context {
+            say::note(&format!("the model asks for pieces of {tokens} tokens; contigs are read whole here"));
+        }
+        match (args.resume, mseq_pipeline::has_checkpoint(job.output.path())) {
+            (true, false) => say::note("no checkpoint of an earlier run: starting afresh"),
+            (false, true) => {
+                say::note("an unfinished run is replaced; --resume would have gone on with it");
+            }
+            _ => {}
+        }
+    }
+    let target = job.output.clone();
+    let counters: Arc<Counters> = Arc::default();
+    let progress = Progress::start(args.progress, quiet, &counters, None);
+    let result = mseq_pipeline::variants(job, &counters);
+    progress.finish(result.is_ok());
+    let summary = result?;
+    if !quiet {
+        report(&target, &summary);
     }
     Ok(())
-}
-
-fn complement(letters: &mut [u8]) {
-    letters.reverse();
-    letters.iter_mut().for_each(|b| *b = complement_byte(*b));
-}
-
-fn encode(tokenizer: &DnaTokenizer, letters: &[u8], ids: &mut Vec<u32>) -> Result<(), String> {
-    tokenizer.encode(letters, ids).map(|_| ()).map_err(|bad| {
-        format!("byte {:#04x} '{}' is not a nucleotide code; remove it", bad.byte, char::from(bad.byte))
-    })
-}
-
-/// The reference, with bases at any place.
-struct Reference {
-    path: String,
-    fasta: IndexedFasta,
-    names: Vec<String>,
-    bases: Vec<u64>,
-    by_name: HashMap<String, usize>,
-    /// The copy behind `fasta`, where the file itself can't be read at any place.
-    _copy: Option<tempfile::NamedTempFile>,
-}
-
-impl Reference {
-    /// Opens the file by its index, or makes one; of a file that is gzip without one, first a plain
-    /// copy in the temporary folder, which goes when the command ends.
-    fn open(path: &Path) -> Result<Self, Failure> {
-        let label = path.display().to_string();
-        let (fasta, copy) = match IndexedFasta::open(path)? {
-            Some(fasta) => (fasta, None),
-            None => match FaiIndex::build(path)? {
-                Some(index) => (IndexedFasta::with_index(path, index)?, None),
-                None => {
-                    let copy = plain_copy(path, &label)?;
-                    let no_index = || Failure::Run(format!("{label}: is not FASTA with records"));
-                    let index = FaiIndex::build(copy.path())?.ok_or_else(no_index)?;
-                    (IndexedFasta::with_index(copy.path(), index)?, Some(copy))
-                }
-            },
-        };
-        let names: Vec<String> = fasta.records().iter().map(|r| r.name.to_string()).collect();
-        let bases = fasta.records().iter().map(|r| r.bases).collect();
-        let mut by_name = HashMap::new();
-        for (i, name) in names.iter().enumerate() {
-            if by_name.insert(name.clone(), i).is_some() {
-                return Err(Failure::Run(format!(
-                    "{label}: two records are called '{name}': which one a variant means is unclear; rename one"
-                )));
-            }
-        }
-        Ok(Self { path: label, fasta, names, bases, by_name, _copy: copy })
-    }
-
-    fn load(&self, chrom: &str) -> Result<usize, Failure> {
-        let missing = || Failure::Run(format!("{}: no record '{chrom}'", self.path));
-        self.by_name.get(chrom).copied().ok_or_else(missing)
-    }
-
-    fn read(&mut self, record: usize, at: u64, len: usize, out: &mut Vec<u8>) -> mseq_source::Result<()> {
-        IndexedRecord::new(&mut self.fasta, record).read_bases(at, len, out)
-    }
-
-    /// Whether the record's REF is what lies there.
-    fn check(&mut self, vcf: &str, record: &VcfRecord) -> mseq_source::Result<()> {
-        let (path, line, contig) = (vcf.to_owned(), record.line, record.chrom.clone());
-        let reference = self.path.clone();
-        let Some(&index) = self.by_name.get(&record.chrom) else {
-            let mut has = self.names.iter().take(5).cloned().collect::<Vec<_>>().join(", ");
-            if self.names.len() > 5 {
-                has += &format!(" and {} more", self.names.len() - 5);
-            }
-            return Err(VcfError::NoContig { path, line, contig, reference, has }.into());
-        };
-        let (pos, bases) = (record.pos, self.bases[index]);
-        if pos - 1 + record.reference.len() as u64 > bases {
-            return Err(VcfError::PastEnd { path, line, contig, pos, bases, reference }.into());
-        }
-        let mut letters = Vec::new();
-        self.read(index, pos - 1, record.reference.len(), &mut letters)?;
-        // VCF writes an N, or the first of the bases, where a reference has another IUPAC code.
-        let same = |(&have, &said): (&u8, &u8)| {
-            let (have, said) = (have.to_ascii_uppercase(), said.to_ascii_uppercase());
-            have == said || (!b"ACGTU".contains(&have) && (said == b'N' || Some(said) == first_of(have)))
-        };
-        if letters.iter().zip(record.reference.as_bytes()).all(same) {
-            return Ok(());
-        }
-        let found = shorten(&record.reference);
-        let wanted = shorten(&String::from_utf8_lossy(&letters));
-        Err(VcfError::Mismatch { path, line, contig, pos, found, wanted, reference }.into())
-    }
-}
-
-/// The first base, in the order of the alphabet, that an IUPAC code stands for.
-fn first_of(code: u8) -> Option<u8> {
-    match code {
-        b'R' | b'W' | b'M' | b'D' | b'H' | b'V' => Some(b'A'),
-        b'Y' | b'S' | b'B' => Some(b'C'),
-        b'K' => Some(b'G'),
-        _ => None,
-    }
-}
-
-fn shorten(letters: &str) -> String {
-    match letters.get(..20) {
-        Some(start) if letters.len() > 20 => format!("{start}... ({} bases)", letters.len()),
-        _ => letters.to_owned(),
-    }
-}
-
-/// A plain FASTA of one line a record, in the temporary folder.
-fn plain_copy(path: &Path, label: &str) -> Result<tempfile::NamedTempFile, Failure> {
-    use std::io::Write;
-
-    let set = InputSet::resolve(&[path.to_string_lossy().into_owned()], false)?;
-    // Letters as ids of their own, so that the copy has them as they are.
-    let table = b"ACGTUNRYSWKMBDHV-*".iter().map(|&b| (char::from(b), u32::from(b))).collect();
-    let mut source = SequenceSource::open(set, DnaTokenizer::new(&table, u32::from(b'N')), 64 << 10)?;
-    let full = |e: std::io::Error| Failure::Run(format!("{label}: a copy in the temporary folder: {e}"));
-    let file = tempfile::NamedTempFile::new().map_err(full)?;
-    let mut out = std::io::BufWriter::with_capacity(1 << 20, file);
-    while let Some(item) = source.next().map_err(|e| Failure::Run(e.to_string()))? {
-        match item {
-            Item::Begin(head) => out.write_all(format!(">{}\n", head.id).as_bytes()).map_err(full)?,
-            Item::Tokens(ids) => {
-                let letters: Vec<u8> = ids.iter().map(|&id| id as u8).collect();
-                out.write_all(&letters).map_err(full)?;
-            }
-            // The source of letters makes none.
-            Item::Samples(_) => {}
-            Item::End(_) => out.write_all(b"\n").map_err(full)?,
-        }
-    }
-    out.into_inner().map_err(|e| full(e.into_error()))
 }
 
 /// What an output is, by its name.
-enum Kind {
-    Parquet,
-    Vcf,
-}
-
-impl Kind {
-    fn of(path: &Path) -> Result<Self, Failure> {
-        match path.extension().and_then(|e| e.to_str()) {
-            Some("parquet") => Ok(Self::Parquet),
-            Some("vcf") => Ok(Self::Vcf),
-            _ => Err(Failure::Usage(format!(
-                "-o {}: is neither .parquet nor .vcf (compress that with bgzip afterwards)",
-                path.display()
-            ))),
+fn output(args: &VariantsArgs) -> Result<VariantOutput, Failure> {
+    let Some(path) = args.output.clone() else {
+        let name = args.vcf.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let stem = [".vcf.gz", ".vcf.bgz", ".vcf"].iter().find_map(|end| name.strip_suffix(end));
+        let stem = stem.unwrap_or(&name);
+        if stem.is_empty() || stem == "-" {
+            return Err(Failure::Usage("standard input needs -o PATH".into()));
         }
-    }
-}
-
-fn output(args: &VariantsArgs) -> Result<PathBuf, Failure> {
-    if let Some(output) = &args.output {
-        return Ok(output.clone());
-    }
-    let name = args.vcf.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    let stem = [".vcf.gz", ".vcf.bgz", ".vcf"].iter().find_map(|end| name.strip_suffix(end));
-    let stem = stem.unwrap_or(&name);
-    if stem.is_empty() {
-        return Err(Failure::Usage("name an output with -o".into()));
-    }
-    Ok(PathBuf::from(format!("{stem}.variants.parquet")))
-}
-
-/// Where effects go.
-enum Out {
-    Parquet(Box<VariantSink>),
-    Vcf(Annotated),
-}
-
-/// A copy of a VCF with more in its INFO column.
-struct Annotated {
-    file: WholeFile,
-    rows: u64,
-}
-
-/// Keys of INFO, for each strand.
-const KEYS: [[&str; 3]; 2] =
-    [["MSEQ_LLR", "MSEQ_LLRPB", "MSEQ_DIST"], ["MSEQ_LLR_REV", "MSEQ_LLRPB_REV", "MSEQ_DIST_REV"]];
-
-fn annotated(
-    path: &Path,
-    reader: &VcfReader,
-    metadata: &[(String, String)],
-    args: &VariantsArgs,
-) -> Result<Annotated, Failure> {
-    let mut file = WholeFile::create(path)?;
-    let (meta, columns) = reader.header();
-    for line in meta {
-        file.write(format!("{line}\n").as_bytes())?;
-    }
-    let what = [
-        "log P(ALT) - log P(REF) over allele and window, nats",
-        "difference of the mean log-likelihoods a base, nats",
-        "Euclidean distance between the mean hidden states",
-    ];
-    for (keys, (reverse, strand)) in KEYS.iter().zip([(false, "forward"), (true, "reverse")]) {
-        if !wanted(args, reverse) {
-            continue;
-        }
-        for (key, what) in keys.iter().zip(what) {
-            let line = format!(
-                "##INFO=<ID={key},Number=A,Type=Float,Description=\"{what}, {strand} strand, window {}\">\n",
-                args.window
-            );
-            file.write(line.as_bytes())?;
-        }
-    }
-    for (key, value) in metadata {
-        if matches!(key.as_str(), "mamba_seq.version" | "mamba_seq.model" | "mamba_seq.model_sha256") {
-            file.write(format!("##{}={value}\n", key.replace('.', "_")).as_bytes())?;
-        }
-    }
-    file.write(format!("{columns}\n").as_bytes())?;
-    Ok(Annotated { file, rows: 0 })
-}
-
-fn wanted(args: &VariantsArgs, reverse: bool) -> bool {
-    match args.strand {
-        VariantStrand::Forward => !reverse,
-        VariantStrand::Reverse => reverse,
-        VariantStrand::Both => true,
+        return Ok(VariantOutput::Parquet(PathBuf::from(format!("{stem}.variants.parquet"))));
+    };
+    let name = path.file_name().map(|name| name.to_string_lossy().to_lowercase()).unwrap_or_default();
+    let ends = |endings: &[&str]| endings.iter().any(|end| name.ends_with(end));
+    match () {
+        () if ends(&[".parquet"]) => Ok(VariantOutput::Parquet(path)),
+        () if ends(&[".vcf"]) => Ok(VariantOutput::Vcf(path)),
+        () if ends(&[".vcf.gz", ".vcf.bgz"]) => Ok(VariantOutput::VcfGz(path)),
+        () => Err(Failure::Usage(format!(
+            "-o {}: is none of .parquet, .vcf and .vcf.gz, which are what `variants` writes",
+            path.display()
+        ))),
     }
 }
 
-impl Out {
-    /// A record that was not scored.
-    fn pass(&mut self, text: &str) -> Result<(), Failure> {
-        match self {
-            Self::Parquet(_) => Ok(()),
-            Self::Vcf(vcf) => Ok(vcf.file.write(format!("{text}\n").as_bytes())?),
-        }
-    }
-
-    fn write(&mut self, record: &Record, args: &VariantsArgs, counts: &mut Counts) -> Result<(), Failure> {
-        let vcf = &record.vcf;
-        counts.without += u64::from(vcf.alternates.iter().all(|a| Allele::of(a) == Allele::Missing));
-        for alt in &vcf.alternates {
-            match Allele::of(alt) {
-                Allele::Symbolic => counts.symbolic += 1,
-                Allele::Spanning => counts.spanning += 1,
-                Allele::Bases => counts.scored += 1,
-                Allele::Missing => {}
-            }
-        }
-        let strands = [(false, "+", &record.forward), (true, "-", &record.reverse)];
-        match self {
-            Self::Parquet(sink) => {
-                for (j, alt) in vcf.alternates.iter().enumerate() {
-                    for (_, strand, effects) in strands {
-                        let Some(effect) = effects[j] else { continue };
-                        sink.write(VariantRow {
-                            record_index: record.index,
-                            chrom: vcf.chrom.clone(),
-                            pos: vcf.pos,
-                            reference: vcf.reference.clone(),
-                            alt: alt.clone(),
-                            strand,
-                            llr: effect.llr,
-                            llr_per_base: effect.llr_per_base,
-                            distance: effect.distance,
-                        })?;
-                    }
-                }
-                Ok(())
-            }
-            Self::Vcf(out) => {
-                let mut added = Vec::new();
-                for ((reverse, _, effects), keys) in strands.into_iter().zip(KEYS) {
-                    if !wanted(args, reverse) || effects.iter().all(Option::is_none) {
-                        continue;
-                    }
-                    let gets: [fn(&Effect) -> f64; 3] = [|e| e.llr, |e| e.llr_per_base, |e| e.distance];
-                    for (key, get) in keys.iter().zip(gets) {
-                        let values: Vec<String> = effects
-                            .iter()
-                            .map(|e| e.as_ref().map_or(".".to_owned(), |e| format!("{:.6e}", get(e))))
-                            .collect();
-                        added.push(format!("{key}={}", values.join(",")));
-                    }
-                    out.rows += effects.iter().flatten().count() as u64;
-                }
-                let mut columns: Vec<&str> = vcf.text.split('\t').collect();
-                let info = match (columns.get(7), added.is_empty()) {
-                    (Some(&info), true) => info.to_owned(),
-                    (Some(&"."), false) | (None, _) => added.join(";"),
-                    (Some(info), false) => format!("{info};{}", added.join(";")),
-                };
-                if let Some(column) = columns.get_mut(7) {
-                    *column = &info;
-                }
-                Ok(out.file.write(format!("{}\n", columns.join("\t")).as_bytes())?)
-            }
-        }
-    }
-
-    fn finish(self) -> Result<u64, Failure> {
-        match self {
-            Self::Parquet(sink) => Ok(sink.finish()?),
-            Self::Vcf(Annotated { file, rows }) => {
-                file.finish()?;
-                Ok(rows)
-            }
-        }
+/// Fails when an input would be replaced.
+fn same_file(input: &Path, output: &Path) -> Result<(), Failure> {
+    match (input.canonicalize(), output.canonicalize()) {
+        (Ok(a), Ok(b)) if a == b => Err(Failure::Usage(format!(
+            "the output {} is the input {}; choose another -o",
+            output.display(),
+            input.display()
+        ))),
+        _ => Ok(()),
     }
 }
 
-fn summary(output: &Path, rows: u64, counts: &Counts) {
-    let mut text = format!("{}: {}", output.display(), say::count(rows, "row"));
+fn report(output: &VariantOutput, summary: &VariantsSummary) {
+    let counts = &summary.counts;
+    let mut text = format!("{}: {}", output.path().display(), say::count(summary.rows, "row"));
     for (n, what) in [
         (counts.symbolic, "symbolic allele"),
         (counts.spanning, "spanning deletion (*)"),
@@ -525,5 +169,79 @@ fn summary(output: &Path, rows: u64, counts: &Counts) {
             text += &format!(", {} skipped", say::count(n, what));
         }
     }
-    say::line(&text);
+    if counts.bad > 0 && !matches!(output, VariantOutput::Parquet(_)) {
+        text += if counts.bad == 1 { " (its line is as it was)" } else { " (lines are as they were)" };
+    }
+    let s = summary.elapsed.as_secs_f64();
+    say::line(&format!(
+        "{text}; {} in {} ({} tokens/s)",
+        say::count(summary.tokens, "token"),
+        say::seconds(s),
+        say::grouped((summary.tokens as f64 / s.max(1e-3)) as u64)
+    ));
+}
+
+/// Prints what a run would do.
+fn dry_run(
+    job: &mut VariantsJob,
+    checkpoint: &Checkpoint,
+    device: &str,
+    chunk: usize,
+) -> Result<(), Failure> {
+    let survey = job.survey()?;
+    let Survey { counts, records, tokens, .. } = &survey;
+    let strands = if job.strands == Strands::Both { 2 } else { 1 };
+    let rate = measure(job.scorer.as_mut(), checkpoint, job.window)?;
+    say::out(&format!(
+        "model    {} ({} parameters, {} layers, d_model {})\n\
+         device   {device}, chunk {chunk} tokens\n\
+         records  {} on {}, {} of them bad\n\
+         tokens   {}\n\
+         rows     {}\n\
+         output   {}\n\
+         time     about {} ({} tokens/s measured now)\n",
+        checkpoint.name(),
+        say::grouped(checkpoint.shape.parameters() as u64),
+        checkpoint.shape.n_layer,
+        checkpoint.shape.d_model,
+        say::grouped(*records),
+        say::count(survey.contigs() as u64, "contig"),
+        say::grouped(counts.bad),
+        say::grouped(*tokens),
+        say::grouped(strands * counts.scored),
+        job.output.path().display(),
+        say::seconds(*tokens as f64 / rate),
+        say::grouped(rate as u64),
+    ))
+}
+
+/// Counts what runs, and lets it.
+struct Timer(u64);
+
+impl WatchVariants for Timer {
+    fn step(&mut self, tokens: u64, _: &[(usize, Effect)]) -> Next {
+        self.0 += tokens;
+        Next::Go
+    }
+
+    fn save(&mut self, _: VariantState) {}
+}
+
+/// Tokens a second of this machine on this model: variants of a made-up contig for half a second.
+fn measure(scorer: &mut dyn VariantScorer, checkpoint: &Checkpoint, window: u64) -> Result<f64, Failure> {
+    let letters: Vec<u32> = checkpoint.tokens.letters.values().copied().collect();
+    let id = |i: u64| letters[(i.wrapping_mul(i) + i / 3) as usize % letters.len()];
+    let len = window.clamp(100, 2000);
+    let variants: Vec<Variant> =
+        (0..8).map(|i| Variant { at: i * len / 8, ref_len: 1, alt: vec![letters[0]] }).collect();
+    let mut tokens = |start: u64, n: usize, ids: &mut Vec<u32>| {
+        ids.clear();
+        ids.extend((start..start + n as u64).map(id));
+        Ok(())
+    };
+    let (start, mut timer) = (Instant::now(), Timer(0));
+    while timer.0 == 0 || start.elapsed().as_secs_f64() < 0.5 {
+        scorer.contig(len, &mut tokens, &variants, None, &mut timer)?;
+    }
+    Ok(timer.0 as f64 / start.elapsed().as_secs_f64())
 }
