@@ -3,7 +3,17 @@
 // weight is (d_conv, d_inner), tap 0 the oldest. Before a lane's first row lie the d_conv - 1 columns of conv_state
 // (slots, d_inner, d_conv - 1), f32, oldest first, or zeros. Taps are added oldest first, as on the CPU.
 
+//
+// D_CONV is defined when the source is compiled for one number of taps (kernels/src/special.rs).
+
 #define MAX_CONV 8
+#ifdef D_CONV
+#define FAST_TAPS D_CONV
+#define MOST_TAPS D_CONV
+#else
+#define FAST_TAPS 4
+#define MOST_TAPS MAX_CONV
+#endif
 #define CONV_ROWS 64
 #define CONV_BATCH 8
 
@@ -84,14 +94,18 @@ extern "C" __global__ void __launch_bounds__(128)
     if (index >= tiles) return;
     Tile tile = tile_table[index];
     if (piece * CONV_ROWS >= tile.len) return;
-    bool fast = d_conv == 4 && d_inner % 4 == 0 && fours_at(x, x_stride) && fours_at(out, d_inner);
+#ifdef D_CONV
+    d_conv = D_CONV;
+#endif
+    bool fast = d_conv == FAST_TAPS && d_inner % 4 == 0 && fours_at(x, x_stride) && fours_at(out, d_inner);
     int c0 = blockIdx.y * 512;
     if (fast) {
         int c = c0 + threadIdx.x * 4;
-        if (c < d_inner) convolve<4, 4>(x, weight, bias, conv_state, out, tile, piece, c, d_inner, x_stride, 4);
+        if (c >= d_inner) return;
+        convolve<4, FAST_TAPS>(x, weight, bias, conv_state, out, tile, piece, c, d_inner, x_stride, FAST_TAPS);
     } else {
         for (int c = c0 + threadIdx.x; c < min(c0 + 512, d_inner); c += 128) {
-            convolve<1, MAX_CONV>(x, weight, bias, conv_state, out, tile, piece, c, d_inner, x_stride, d_conv);
+            convolve<1, MOST_TAPS>(x, weight, bias, conv_state, out, tile, piece, c, d_inner, x_stride, d_conv);
         }
     }
 }
@@ -102,6 +116,9 @@ extern "C" __global__ void __launch_bounds__(128)
 extern "C" __global__ void __launch_bounds__(128)
     causal_conv1d_state(const S *__restrict__ x, float *__restrict__ conv_state,
                         const LaneEntry *__restrict__ lane_table, int lanes, int d_inner, int x_stride, int d_conv) {
+#ifdef D_CONV
+    d_conv = D_CONV;
+#endif
     int c = blockIdx.x * 128 + threadIdx.x;
     int keep = d_conv - 1;
     if (c >= d_inner) return;
@@ -135,6 +152,9 @@ extern "C" __global__ void __launch_bounds__(128)
     causal_conv1d_update(const S *__restrict__ x, const float *__restrict__ weight, const float *__restrict__ bias,
                          float *__restrict__ conv_state, const int *__restrict__ slots, S *__restrict__ out, int lanes,
                          int d_inner, int x_stride, int d_conv) {
+#ifdef D_CONV
+    d_conv = D_CONV;
+#endif
     int c = blockIdx.x * 128 + threadIdx.x;
     int keep = d_conv - 1;
     if (c >= d_inner) return;

@@ -2,6 +2,7 @@
 //
 // mixer_conv_x_proj: the convolution and SiLU of 64 channels of 16 sequences, and what these channels add to x_proj.
 // mixer_scan_update: adds these parts in order, then dt_proj, the recurrence and the gate. Row i is slot i.
+// Where D_STATE and D_CONV are defined, they are the numbers of states and taps (kernels/src/special.rs).
 
 #define MIXER_SLICE 64
 #define MIXER_LANES 16
@@ -13,6 +14,9 @@ extern "C" __global__ void __launch_bounds__(256)
     mixer_conv_x_proj(const S *__restrict__ xz, const float *__restrict__ conv1d, const float *__restrict__ bias,
                       const S *__restrict__ x_proj, float *__restrict__ conv_state, S *__restrict__ u,
                       float *__restrict__ partials, int rows, int d_inner, int d_conv, int d_dbc) {
+#ifdef D_CONV
+    d_conv = D_CONV;
+#endif
     __shared__ __align__(16) float us[MIXER_LANES][MIXER_SLICE + 4];
     __shared__ __align__(16) float ws[MIXER_ROWS][MIXER_SLICE + 4];
     int tid = threadIdx.x, at = tid % MIXER_SLICE, group = tid / MIXER_SLICE;
@@ -88,6 +92,9 @@ extern "C" __global__ void __launch_bounds__(256)
                       const S *__restrict__ dt_proj, const float *__restrict__ dt_bias, const float *__restrict__ a2,
                       const float *__restrict__ d, float *__restrict__ ssm_state, S *__restrict__ y, int rows,
                       int d_inner, int d_state, int dt_rank, int slices) {
+#ifdef D_STATE
+    d_state = D_STATE;
+#endif
     __shared__ __align__(16) float dbc[4][MIXER_MAX_DBC];
     // Sums of some slices each, of four sequences: at most 256 fours.
     __shared__ float4 parts[256];

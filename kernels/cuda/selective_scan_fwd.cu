@@ -19,13 +19,60 @@
 // Layouts: u, dt, y (rows, d_inner); z, b, c rows at a stride of their own; ends and starts [tile][state][channel];
 // sums [tile][channel]; ssm_state (slots, d_inner, d_state).
 
+// D_STATE is defined when the source is compiled for one number of states (kernels/src/special.rs). A thread has
+// registers for up to 64; with more, these kernels stay as they are and the ones for any shape are made for it.
+
 #define CHANNELS 32
-#define STATES 16
+#if defined(D_STATE) && D_STATE <= 64
+#define OWN D_STATE
+#else
+#define OWN 16
+#endif
+// Whole eights of states. Those after OWN have B = C = 0 and stay 0.
+#define STATES ((OWN + 7) / 8 * 8)
 #define STAGE 8
 #define WARPS 2
+// States whose weights end together, whole fours.
+#define LEVEL ((STATES + 15) / 16 * 4)
+#define LEVELS ((STATES + LEVEL - 1) / LEVEL)
+// Blocks of a multiprocessor: more states take more registers.
+#define ENDS_BLOCKS (STATES <= 16 ? 10 : STATES <= 24 ? 9 : STATES <= 48 ? 6 : 4)
+#ifdef STORAGE_F32
+#define APPLY_BLOCKS (STATES <= 16 ? 8 : STATES <= 24 ? 6 : 4)
+#else
+#define APPLY_BLOCKS (STATES <= 24 ? 8 : STATES <= 48 ? 6 : 4)
+#endif
 
 // exp(A s) under 2^-32 is under the last bit of an f32 sum that holds a term of weight 1.
 #define WEIGHTLESS (-32.0f)
+
+// ex2.approx leans to one side by a part of the last bit, and a product of hundreds of decays shows it: in f32 a record
+// would depend on where it is cut. So what carries a state over many steps is a power of two that does not lean: a
+// polynomial, fitted on -1/2..1/2 for the least relative error (2e-9), for x <= 0. Adding 1.5 * 2^23 leaves the nearest
+// whole number in the last bits: conversions would take the unit that computes powers of two.
+__device__ __forceinline__ float exp2_carry(float x) {
+#if defined(STORAGE_F32)
+    x = fmaxf(x, -125.0f);
+    float n = x + 12582912.0f, f = x - (n - 12582912.0f);
+    float q = 0.00015353362f;
+    q = fmaf(q, f, 0.0013398875f);
+    q = fmaf(q, f, 0.00961843692f);
+    q = fmaf(q, f, 0.0555033237f);
+    q = fmaf(q, f, 0.240226477f);
+    q = fmaf(q, f, 0.693147182f);
+    return __int_as_float(__float_as_int(fmaf(q, f, 1.0f)) + (__float_as_int(n) << 23));
+#else
+    return exp2_approx(x);
+#endif
+}
+
+// With f32 activations a state goes from stage to stage by one such power, and not by a product of one a step: what the
+// stage adds is kept apart from what was there before. That takes registers for two more states each.
+#if defined(STORAGE_F32) && STATES <= 40
+#define STEADY 1
+#else
+#define STEADY 0
+#endif
 
 // ---- staging ------------------------------------------------------------------------------------------------------
 
@@ -56,14 +103,17 @@ __device__ __forceinline__ void stage_states(S (*to)[WIDTH], const S *b, const S
             int at = i * 32 + lane;
             int row = at / parts, n = at % parts * each;
             if (STAGE * parts % 32 != 0 && row >= STAGE) continue;
-            const S *from = n < STATES ? b + n : c + (n - STATES);
-            copy16(&to[row][n], from + (i64)min(row, left - 1) * stride);
+            int own = n < STATES ? n : n - STATES;
+            const S *from = (n < STATES ? b : c) + own;
+            if (OWN == STATES) copy16(&to[row][n], from + (i64)min(row, left - 1) * stride);
+            else copy16_if(&to[row][n], own < OWN ? from + (i64)min(row, left - 1) * stride : b, own < OWN);
         }
     } else {
         for (int at = lane; at < STAGE * WIDTH; at += 32) {
             int row = at / WIDTH, n = at % WIDTH;
-            const S *from = n < STATES ? b + n : c + (n - STATES);
-            to[row][n] = from[(i64)min(row, left - 1) * stride];
+            int own = n < STATES ? n : n - STATES;
+            const S *from = (n < STATES ? b : c) + own;
+            to[row][n] = OWN == STATES || own < OWN ? from[(i64)min(row, left - 1) * stride] : S();
         }
     }
 }
@@ -75,11 +125,28 @@ __device__ __forceinline__ void widen(float (*to)[WIDTH], const S (*from)[WIDTH]
     const S *in = &from[0][0];
     float *out = &to[0][0];
 #pragma unroll
-    for (int i = 0; i < STAGE * WIDTH / 128; i++) store4(out + (i * 32 + lane) * 4, load4(in + (i * 32 + lane) * 4));
+    for (int i = 0; i < (STAGE * WIDTH + 127) / 128; i++) {
+        int at = (i * 32 + lane) * 4;
+        if (STAGE * WIDTH % 128 == 0 || at < STAGE * WIDTH) store4(out + at, load4(in + at));
+    }
 }
 
 __device__ __forceinline__ bool copyable(const S *p, int stride) {
-    return ((u64)p | (u64)stride * sizeof(S)) % 16 == 0;
+    return OWN % (16 / sizeof(S)) == 0 && ((u64)p | (u64)stride * sizeof(S)) % 16 == 0;
+}
+
+// A channel's values of all states, then zeros.
+__device__ __forceinline__ void load_states(float (&to)[STATES], const float *from) {
+#pragma unroll
+    for (int n = 0; n < STATES; n += 4) {
+        if (OWN % 4 == 0 && n < OWN) {
+            float4 v = load4(from + n);
+            to[n] = v.x, to[n + 1] = v.y, to[n + 2] = v.z, to[n + 3] = v.w;
+        } else {
+#pragma unroll
+            for (int i = n; i < n + 4; i++) to[i] = i < OWN ? from[i] : 0.0f;
+        }
+    }
 }
 
 // Softplus of the lane's own column, in place. Steps after the tile get 0: decay 1 and no input leave the state alone.
@@ -102,6 +169,11 @@ struct EndsStage {
     float wide[STAGE][STATES];
 #endif
 };
+
+// Fours of states in some levels.
+__host__ __device__ constexpr int fours_of(int levels) {
+    return (levels * LEVEL < STATES ? levels * LEVEL : STATES) / 4;
+}
 
 // Eight steps, backward, of the first 4 * GROUPS states.
 template <int GROUPS>
@@ -126,11 +198,11 @@ __device__ __forceinline__ void end_steps(const float (*dt)[CHANNELS], const S (
 }
 
 // The state that a tile leaves when it starts from zero, as a sum of weighted inputs: time runs backward, with
-// sum = the deltas after the step. Weights only fall, so four states end as soon as none of their weights counts on any
+// sum = the deltas after the step. Weights only fall, so a level ends as soon as none of its weights counts on any
 // lane, and the tile when all have. The sum that it then hands over is short of some deltas, but exp(A sum) is as good
-// as zero. Groups end from the last to the first: |A| grows with the state in all usual initialisations, and where it
+// as zero. Levels end from the last to the first: |A| grows with the state in all usual initialisations, and where it
 // does not, only time is lost. A lane's last tile has no successor and is skipped; the others have 8 k rows.
-extern "C" __global__ void __launch_bounds__(32 * WARPS, 10)
+extern "C" __global__ void __launch_bounds__(32 * WARPS, ENDS_BLOCKS)
     scan_tile_ends(const S *__restrict__ u, const float *__restrict__ dt, const S *__restrict__ b,
                    const float *__restrict__ a2, const float *__restrict__ dt_bias, float *__restrict__ ends,
                    float *__restrict__ sums, const Tile *__restrict__ tile_table, int tiles, int d_inner,
@@ -146,18 +218,18 @@ extern "C" __global__ void __launch_bounds__(32 * WARPS, 10)
     int len = tile_table[index].len;
     bool aligned = copyable(b, bc_stride);
 
-    float decay[STATES], end[STATES], slowest[STATES / 4];
-    const float *own = a2 + (i64)(c0 + lane) * STATES;
+    float decay[STATES], end[STATES], slowest[4];
+    load_states(decay, a2 + (i64)(c0 + lane) * OWN);
 #pragma unroll
-    for (int g = 0; g < STATES / 4; g++) {
-        float4 a = load4(own + 4 * g);
-        decay[4 * g] = a.x, decay[4 * g + 1] = a.y, decay[4 * g + 2] = a.z, decay[4 * g + 3] = a.w;
-        slowest[g] = fmaxf(fmaxf(a.x, a.y), fmaxf(a.z, a.w));
-        end[4 * g] = end[4 * g + 1] = end[4 * g + 2] = end[4 * g + 3] = 0.0f;
+    for (int n = 0; n < STATES; n++) {
+        // What fills up the eight must not hold a level back.
+        if (n >= OWN) decay[n] = decay[OWN - 1];
+        slowest[n / LEVEL] = n % LEVEL == 0 ? decay[n] : fmaxf(slowest[n / LEVEL], decay[n]);
+        end[n] = 0.0f;
     }
     float bias = dt_bias[c0 + lane];
     float sum = 0.0f;
-    int groups = STATES / 4;
+    int levels = LEVELS;
 
     auto fetch = [&](int t, int at) {
         i64 first = row + t;
@@ -181,21 +253,21 @@ extern "C" __global__ void __launch_bounds__(32 * WARPS, 10)
 #endif
         deltas(stage.dt[at], bias, STAGE);
         __syncwarp();
-        switch (groups) {
-        case 4: end_steps<4>(stage.dt[at], stage.u[at], bs, decay, end, sum); break;
-        case 3: end_steps<3>(stage.dt[at], stage.u[at], bs, decay, end, sum); break;
-        case 2: end_steps<2>(stage.dt[at], stage.u[at], bs, decay, end, sum); break;
-        default: end_steps<1>(stage.dt[at], stage.u[at], bs, decay, end, sum); break;
+        switch (levels) {
+        case 4: end_steps<fours_of(4)>(stage.dt[at], stage.u[at], bs, decay, end, sum); break;
+        case 3: end_steps<fours_of(3)>(stage.dt[at], stage.u[at], bs, decay, end, sum); break;
+        case 2: end_steps<fours_of(2)>(stage.dt[at], stage.u[at], bs, decay, end, sum); break;
+        default: end_steps<fours_of(1)>(stage.dt[at], stage.u[at], bs, decay, end, sum); break;
         }
-        if (groups == 4 && __all_sync(~0u, sum * slowest[3] < WEIGHTLESS)) groups = 3;
-        if (groups == 3 && __all_sync(~0u, sum * slowest[2] < WEIGHTLESS)) groups = 2;
-        if (groups == 2 && __all_sync(~0u, sum * slowest[1] < WEIGHTLESS)) groups = 1;
-        if (groups == 1 && __all_sync(~0u, sum * slowest[0] < WEIGHTLESS)) break;
+        if (LEVELS >= 4 && levels == 4 && __all_sync(~0u, sum * slowest[3] < WEIGHTLESS)) levels = 3;
+        if (LEVELS >= 3 && levels == 3 && __all_sync(~0u, sum * slowest[2] < WEIGHTLESS)) levels = 2;
+        if (LEVELS >= 2 && levels == 2 && __all_sync(~0u, sum * slowest[1] < WEIGHTLESS)) levels = 1;
+        if (levels == 1 && __all_sync(~0u, sum * slowest[0] < WEIGHTLESS)) break;
     }
     copies_wait<0>();
-    float *to = ends + (i64)index * STATES * d_inner + c0 + lane;
+    float *to = ends + (i64)index * OWN * d_inner + c0 + lane;
 #pragma unroll
-    for (int n = 0; n < STATES; n++) to[(i64)n * d_inner] = end[n];
+    for (int n = 0; n < OWN; n++) to[(i64)n * d_inner] = end[n];
     sums[(i64)index * d_inner + c0 + lane] = sum;
 }
 
@@ -243,12 +315,12 @@ extern "C" __global__ void __launch_bounds__(32 * CARRY_RUNS)
 #pragma unroll
                 for (int i = 0; i < CARRY_BATCH; i++) {
                     if (k0 + i >= stop) break;
-                    h = fmaf(exp2_approx(decay * s[i]), h, e[i]);
+                    h = fmaf(exp2_carry(decay * s[i]), h, e[i]);
                     total += s[i];
                 }
             }
             run_end[run][lane] = h;
-            run_decay[run][lane] = exp2_approx(decay * total);
+            run_decay[run][lane] = exp2_carry(decay * total);
         }
         __syncthreads();
         if (first < stop) {
@@ -267,7 +339,7 @@ extern "C" __global__ void __launch_bounds__(32 * CARRY_RUNS)
                 for (int i = 0; i < CARRY_BATCH; i++) {
                     if (k0 + i >= stop) break;
                     if (valid) end[(k0 + i) * step] = h;
-                    h = fmaf(exp2_approx(decay * s[i]), h, e[i]);
+                    h = fmaf(exp2_carry(decay * s[i]), h, e[i]);
                 }
             }
         }
@@ -287,7 +359,7 @@ struct ApplyStage {
 #endif
 };
 
-extern "C" __global__ void __launch_bounds__(32 * WARPS, 8)
+extern "C" __global__ void __launch_bounds__(32 * WARPS, APPLY_BLOCKS)
     scan_apply(const S *__restrict__ u, const float *__restrict__ dt, const S *__restrict__ b,
                const S *__restrict__ c, const S *__restrict__ z, const float *__restrict__ a2,
                const float *__restrict__ d, const float *__restrict__ dt_bias, const float *__restrict__ starts,
@@ -305,24 +377,15 @@ extern "C" __global__ void __launch_bounds__(32 * WARPS, 8)
     bool aligned = copyable(b, bc_stride) && copyable(c, bc_stride);
 
     float decay[STATES], h[STATES];
-    const float *own = a2 + (i64)(c0 + lane) * STATES;
+    load_states(decay, a2 + (i64)(c0 + lane) * OWN);
 #pragma unroll
-    for (int g = 0; g < STATES / 4; g++) {
-        float4 a = load4(own + 4 * g);
-        decay[4 * g] = a.x, decay[4 * g + 1] = a.y, decay[4 * g + 2] = a.z, decay[4 * g + 3] = a.w;
-        h[4 * g] = h[4 * g + 1] = h[4 * g + 2] = h[4 * g + 3] = 0.0f;
-    }
+    for (int n = 0; n < STATES; n++) h[n] = 0.0f;
     if (!(tile_table[index].first && tile_table[index].last)) {
-        const float *from = starts + (i64)index * STATES * d_inner + c0 + lane;
+        const float *from = starts + (i64)index * OWN * d_inner + c0 + lane;
 #pragma unroll
-        for (int n = 0; n < STATES; n++) h[n] = from[(i64)n * d_inner];
+        for (int n = 0; n < OWN; n++) h[n] = from[(i64)n * d_inner];
     } else if (tile_table[index].state_in >= 0) {
-        const float *from = ssm_state + ((i64)tile_table[index].state_in * d_inner + c0 + lane) * STATES;
-#pragma unroll
-        for (int g = 0; g < STATES / 4; g++) {
-            float4 v = load4(from + 4 * g);
-            h[4 * g] = v.x, h[4 * g + 1] = v.y, h[4 * g + 2] = v.z, h[4 * g + 3] = v.w;
-        }
+        load_states(h, ssm_state + ((i64)tile_table[index].state_in * d_inner + c0 + lane) * OWN);
     }
     float bias = dt_bias[c0 + lane], skip = d[c0 + lane];
 
@@ -352,6 +415,11 @@ extern "C" __global__ void __launch_bounds__(32 * WARPS, 8)
         int left = len - t;
         deltas(stage.dt[at], bias, left);
         __syncwarp();
+#if STEADY
+        float before[STATES], added[STATES], total = 0.0f;
+#pragma unroll
+        for (int n = 0; n < STATES; n++) before[n] = h[n], added[n] = 0.0f;
+#endif
 #pragma unroll
         for (int k = 0; k < STAGE; k++) {
             float delta = stage.dt[at][k][lane];
@@ -362,10 +430,21 @@ extern "C" __global__ void __launch_bounds__(32 * WARPS, 8)
             for (int g = 0; g < STATES / 4; g++) {
                 float4 bs = *(const float4 *)&bc[k][4 * g];
                 float4 cs = *(const float4 *)&bc[k][STATES + 4 * g];
+#if STEADY
+                const float each[4] = {bs.x, bs.y, bs.z, bs.w};
+#pragma unroll
+                for (int i = 0; i < 4; i++) {
+                    int n = 4 * g + i;
+                    float step = exp2_approx(delta * decay[n]);
+                    h[n] = fmaf(step, h[n], du * each[i]);
+                    added[n] = fmaf(step, added[n], du * each[i]);
+                }
+#else
                 h[4 * g] = fmaf(exp2_approx(delta * decay[4 * g]), h[4 * g], du * bs.x);
                 h[4 * g + 1] = fmaf(exp2_approx(delta * decay[4 * g + 1]), h[4 * g + 1], du * bs.y);
                 h[4 * g + 2] = fmaf(exp2_approx(delta * decay[4 * g + 2]), h[4 * g + 2], du * bs.z);
                 h[4 * g + 3] = fmaf(exp2_approx(delta * decay[4 * g + 3]), h[4 * g + 3], du * bs.w);
+#endif
                 sum.x = fmaf(h[4 * g], cs.x, sum.x);
                 sum.y = fmaf(h[4 * g + 1], cs.y, sum.y);
                 sum.z = fmaf(h[4 * g + 2], cs.z, sum.z);
@@ -373,13 +452,27 @@ extern "C" __global__ void __launch_bounds__(32 * WARPS, 8)
             }
             float v = fmaf(skip, input, (sum.x + sum.y) + (sum.z + sum.w)) * gate(to_f32(stage.z[at][k][lane]));
             if (k < left) from_f32(v, out[(i64)k * d_inner]);
+#if STEADY
+            total += delta;
+#endif
         }
+#if STEADY
+#pragma unroll
+        for (int n = 0; n < STATES; n++) h[n] = fmaf(exp2_carry(decay[n] * total), before[n], added[n]);
+#endif
     }
     if (tile_table[index].last && tile_table[index].state_out >= 0) {
-        float *to = ssm_state + ((i64)tile_table[index].state_out * d_inner + c0 + lane) * STATES;
+        float *to = ssm_state + ((i64)tile_table[index].state_out * d_inner + c0 + lane) * OWN;
 #pragma unroll
-        for (int g = 0; g < STATES / 4; g++) {
-            store4(to + 4 * g, make_float4(h[4 * g], h[4 * g + 1], h[4 * g + 2], h[4 * g + 3]));
+        for (int n = 0; n < OWN; n += 4) {
+            if (OWN % 4 == 0) {
+                store4(to + n, make_float4(h[n], h[n + 1], h[n + 2], h[n + 3]));
+            } else {
+#pragma unroll
+                for (int i = n; i < n + 4; i++) {
+                    if (i < OWN) to[i] = h[i];
+                }
+            }
         }
     }
 }

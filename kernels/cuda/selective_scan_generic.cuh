@@ -3,7 +3,8 @@
 //
 // Up to 256 states and any number of channels: a channel's states lie eight to a lane on 1, 2, .. 32 lanes, which add
 // their parts of y by shuffles. Rows come straight from global memory, GENERIC_BATCH of them loaded before the first is
-// used. States that fill up the last lane have decay 1, B = C = 0 and stay 0.
+// used. States that fill up the last lane have decay 1, B = C = 0 and stay 0. Where D_STATE is defined, it is the
+// number of states.
 
 #define EACH 8
 #define GENERIC_BATCH 4
@@ -36,6 +37,9 @@ extern "C" __global__ void __launch_bounds__(32 * GENERIC_WARPS)
                            const float *__restrict__ a2, const float *__restrict__ dt_bias, float *__restrict__ ends,
                            float *__restrict__ sums, const Tile *__restrict__ tile_table, int tiles, int d_inner,
                            int bc_stride, int d_state) {
+#ifdef D_STATE
+    d_state = D_STATE;
+#endif
     Share s = share_of_warp(d_inner, d_state);
     if (s.index >= tiles || tile_table[s.index].last) return;
     Tile tile = tile_table[s.index];
@@ -86,6 +90,9 @@ extern "C" __global__ void __launch_bounds__(32 * GENERIC_WARPS)
                        const float *__restrict__ starts, float *__restrict__ ssm_state, S *__restrict__ y,
                        const Tile *__restrict__ tile_table, int tiles, int d_inner, int bc_stride, int z_stride,
                        int d_state) {
+#ifdef D_STATE
+    d_state = D_STATE;
+#endif
     Share s = share_of_warp(d_inner, d_state);
     if (s.index >= tiles) return;
     Tile tile = tile_table[s.index];
@@ -120,6 +127,12 @@ extern "C" __global__ void __launch_bounds__(32 * GENERIC_WARPS)
                 cs[k][i] = there ? to_f32(c[row * bc_stride + s.n0 + i]) : 0.0f;
             }
         }
+#ifdef STORAGE_F32
+        // A batch is here what a stage is there.
+        float before[EACH], added[EACH], total = 0.0f;
+#pragma unroll
+        for (int i = 0; i < EACH; i++) before[i] = h[i], added[i] = 0.0f;
+#endif
 #pragma unroll
         for (int k = 0; k < GENERIC_BATCH; k++) {
             bool inside = t0 + k < tile.len;
@@ -127,15 +140,26 @@ extern "C" __global__ void __launch_bounds__(32 * GENERIC_WARPS)
             float du = step * input[k], sum = 0.0f;
 #pragma unroll
             for (int i = 0; i < EACH; i++) {
-                h[i] = fmaf(exp2_approx(step * decay[i]), h[i], du * bs[k][i]);
+                float e = exp2_approx(step * decay[i]);
+                h[i] = fmaf(e, h[i], du * bs[k][i]);
                 sum = fmaf(h[i], cs[k][i], sum);
+#ifdef STORAGE_F32
+                added[i] = fmaf(e, added[i], du * bs[k][i]);
+#endif
             }
+#ifdef STORAGE_F32
+            total += step;
+#endif
             for (int o = s.lanes / 2; o > 0; o /= 2) sum += __shfl_xor_sync(~0u, sum, o);
             if (inside && s.valid && s.n0 == 0) {
                 i64 at = (tile.row + t0 + k) * d_inner + s.channel;
                 from_f32(fmaf(skip, input[k], sum) * gate(gates[k]), y[at]);
             }
         }
+#ifdef STORAGE_F32
+#pragma unroll
+        for (int i = 0; i < EACH; i++) h[i] = fmaf(exp2_carry(decay[i] * total), before[i], added[i]);
+#endif
     }
     if (!tile.last || tile.state_out < 0 || !s.valid) return;
     float *to = ssm_state + ((i64)tile.state_out * d_inner + s.channel) * d_state + s.n0;

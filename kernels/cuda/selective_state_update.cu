@@ -1,7 +1,7 @@
 // One step of the selective scan for many sequences: row i continues slots[i] of ssm_state (slots, d_inner, d_state).
 //
 // A thread owns a channel and walks its states, which lie one after the other.
-// grid.x: 128 channels; grid.y: sequences.
+// grid.x: 128 channels; grid.y: sequences. Where D_STATE is defined, it is the number of states.
 
 extern "C" __global__ void __launch_bounds__(128)
     selective_state_update(const S *__restrict__ u, const float *__restrict__ dt, const S *__restrict__ b,
@@ -9,6 +9,9 @@ extern "C" __global__ void __launch_bounds__(128)
                            const float *__restrict__ d, const float *__restrict__ dt_bias,
                            float *__restrict__ ssm_state, const int *__restrict__ slots, S *__restrict__ y, int lanes,
                            int d_inner, int d_state, int bc_stride, int z_stride) {
+#ifdef D_STATE
+    d_state = D_STATE;
+#endif
     int channel = blockIdx.x * 128 + threadIdx.x;
     if (channel >= d_inner) return;
     const float *decay = a2 + (i64)channel * d_state;

@@ -18,6 +18,9 @@ pub const SCAN_CHANNELS: usize = 32;
 /// States of the fast scan.
 pub const SCAN_STATES: usize = 16;
 
+/// Most states of the fast scan where it is compiled for their number.
+pub const SPECIAL_STATES: usize = 64;
+
 /// Rows that the fast scan stages at a time: tile lengths are multiples of it.
 pub const SCAN_STAGE: usize = 8;
 
@@ -148,6 +151,12 @@ pub fn scan_is_fast(d_inner: usize, d_state: usize) -> bool {
     d_state == SCAN_STATES && d_inner.is_multiple_of(SCAN_CHANNELS)
 }
 
+/// Whether `scan_tile_ends` and `scan_apply` can take this shape when they are compiled for it
+/// ([`crate::specials`]).
+pub fn scan_can_be_fast(d_inner: usize, d_state: usize) -> bool {
+    (1..=SPECIAL_STATES).contains(&d_state) && d_inner.is_multiple_of(SCAN_CHANNELS)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -166,6 +175,8 @@ mod tests {
         assert_eq!(conv1d_fwd(65, 128).grid.0, 4);
         assert_eq!(pool(0, 1).grid, (1, 1, 1));
         assert_eq!(per_lane(70_000, 1).grid, (1, 65_535, 1));
+        assert!(scan_can_be_fast(512, 1) && scan_can_be_fast(32, 64));
+        assert!(!scan_can_be_fast(512, 65) && !scan_can_be_fast(33, 24));
         assert!(scan_is_fast(512, 16) && !scan_is_fast(520, 16) && !scan_is_fast(512, 8));
     }
 }

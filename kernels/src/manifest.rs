@@ -610,6 +610,16 @@ pub const MODULES: &[Module] = &[
     Module { name: "rates", text: include_str!("../cuda/rates.cu"), stored: false, entries: RATES },
 ];
 
+/// The names of all sources.
+pub const NAMES: [&str; MODULES.len()] = {
+    let (mut names, mut i) = ([""; MODULES.len()], 0);
+    while i < names.len() {
+        names[i] = MODULES[i].name;
+        i += 1;
+    }
+    names
+};
+
 /// The module of this name.
 pub fn module(name: &str) -> Option<&'static Module> {
     MODULES.iter().find(|module| module.name == name)

@@ -1,11 +1,14 @@
 //! `enhance`: WAV in, denoised WAV out, any step the same, and each thing it can't do in one line.
 
+use std::io::Write;
 use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use hound::{SampleFormat, WavReader, WavSpec, WavWriter};
 use safetensors::SafeTensors;
 
-use crate::common::{golden_model, mamba_seq, outside_data};
+use crate::common::{data, golden_model, mamba_seq, mamba_seq_with_input, outside_data};
 
 const FLOAT: WavSpec =
     WavSpec { channels: 1, sample_rate: 16_000, bits_per_sample: 32, sample_format: SampleFormat::Float };
@@ -141,42 +144,148 @@ fn what_it_cannot_do_is_one_line_and_leaves_nothing() {
     let clean = format!("{}/model.safetensors", golden_model("clean-even"));
     let dna = golden_model("d29-n4-k2-e1");
     std::fs::write(at("text.wav"), "no sound at all, but quite some text\n").unwrap();
-    write(&at("stereo.wav"), WavSpec { channels: 2, ..PCM }, &[0.1; 64]);
-    write(&at("slow.wav"), WavSpec { sample_rate: 8000, ..PCM }, &[0.1; 64]);
+    write(&at("six.wav"), WavSpec { channels: 6, ..PCM }, &[0.1; 66]);
     write(&at("nan.wav"), FLOAT, &[0.1, 0.2, f32::NAN, 0.4]);
     write(&at("good.wav"), PCM, &[0.1; 64]);
+    std::fs::copy(data("audio/film.mp4"), at("film.mp4")).unwrap();
+    std::fs::write(at("x.fa"), ">a\nACGT\n").unwrap();
     let whole = std::fs::read(at("good.wav")).unwrap();
     std::fs::write(at("short.wav"), &whole[..whole.len() - 31]).unwrap();
     std::fs::create_dir(at("twin")).unwrap();
+    std::fs::create_dir(at("two")).unwrap();
+    std::fs::copy(at("good.wav"), at("two/a.wav")).unwrap();
+    std::fs::copy(at("good.wav"), at("two/b.wav")).unwrap();
     let config = r#"{"encoder_n_layers": 8, "tsfm_n_layers": 3, "tsfm_d_model": 64, "mamba_v2": true}"#;
     std::fs::write(at("twin/config.json"), config).unwrap();
     for (input, model, code, words) in [
-        ("text.wav", clean.as_str(), 1, &["text.wav", "not a WAV file"][..]),
-        ("stereo.wav", &clean, 1, &["stereo.wav", "2 channels"]),
-        ("slow.wav", &clean, 1, &["slow.wav", "8000 samples a second", "16000"]),
-        ("nan.wav", &clean, 1, &["nan.wav", "sample 3 is NaN"]),
-        ("short.wav", &clean, 1, &["short.wav", "cut short"]),
+        ("text.wav", clean.as_str(), 1, &["text.wav: is not audio: it starts with \"no sound"][..]),
+        ("six.wav", &clean, 2, &["six.wav: has 6 channels; say which by --channel"]),
+        ("film.mp4", &clean, 1, &["film.mp4: is a video; take its sound out first: ffmpeg"]),
+        ("x.fa", &clean, 2, &["x.fa: is FASTA, and the model reads audio"]),
+        ("nan.wav", &clean, 1, &["nan.wav: sample 2 (0.000 s) is NaN"]),
+        ("short.wav", &clean, 1, &["short.wav: gives 48 of 64 samples: the file is truncated or damaged"]),
         ("missing.wav", &clean, 1, &["missing.wav"]),
+        ("two", &clean, 2, &["two: is 2 recordings, and `enhance` takes one"]),
         ("good.wav", &dna, 1, &["d29-n4-k2-e1", "no decoder"]),
         ("good.wav", "twin", 1, &["twin", "Mamba-2"]),
         ("good.wav", "good.wav", 1, &["good.wav", ".safetensors"]),
     ] {
-        let ran = mamba_seq(folder.path(), &["enhance", input, "--model", model, "-o", "out.wav"]);
+        let ran = mamba_seq(folder.path(), &["enhance", input, "--model", model, "-o", "out.wav", "-q"]);
         assert_eq!((ran.code, ran.stderr.lines().count()), (code, 1), "{input}: {}", ran.stderr);
         for word in words {
-            assert!(ran.stderr.contains(word), "{input}: {} lacks {word}", ran.stderr);
+            assert!(
+                ran.stderr.starts_with("error: ") && ran.stderr.contains(word),
+                "{input}: {}",
+                ran.stderr
+            );
         }
-        let left = std::fs::read_dir(folder.path()).unwrap();
-        let left: Vec<_> = left.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
-        assert!(!left.iter().any(|name| name.starts_with("out.wav")), "{left:?}");
+        assert_eq!(left(folder.path()), 0, "{input}");
     }
-    let ran = mamba_seq(folder.path(), &["enhance", "good.wav", "--model", &clean, "-o", "good.wav"]);
-    assert_eq!(ran.code, 2, "{}", ran.stderr);
-    let ran = mamba_seq(folder.path(), &["enhance", "-", "--model", &clean]);
-    assert_eq!(ran.code, 2, "{}", ran.stderr);
+    for (args, words) in [
+        (&["good.wav", "-o", "good.wav"][..], "is the input"),
+        (&["good.wav", "-o", "-"], "writes files"),
+        (&["-", "--normalize", "none"], "standard input needs -o"),
+        (&["-", "-o", "out.wav"], "--normalize two-pass reads the input twice"),
+    ] {
+        let ran = mamba_seq(folder.path(), &[&["enhance", "--model", &clean], args].concat());
+        assert!(ran.code == 2 && ran.stderr.contains(words), "{}", ran.stderr);
+    }
     let ran = mamba_seq(folder.path(), &["embed", "good.wav", "--model", &clean, "-o", "o.parquet"]);
     assert_eq!((ran.code, at("o.parquet").exists()), (0, true), "{}", ran.stderr);
     assert_eq!(std::fs::read(at("good.wav")).unwrap(), whole);
+}
+
+/// Files of a folder that are, or would have become, an output.
+fn left(folder: &Path) -> usize {
+    let names = std::fs::read_dir(folder).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap());
+    names.filter(|name| name.contains("out.wav")).count()
+}
+
+/// Other rates, channels and formats, and a pipe: as the model hears them, written at its rate.
+#[test]
+fn recordings_of_any_kind_come_out_at_the_models_rate() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let model = format!("{}/model.safetensors", golden_model("clean-pruned"));
+    let run = |args: &[&str], input: &[u8]| {
+        let args = [&["enhance", "--model", &model, "--device", "cpu", "-o", "out.wav"], args].concat();
+        let ran = mamba_seq_with_input(folder.path(), &args, input);
+        assert_eq!(ran.code, 0, "{}", ran.stderr);
+        (std::fs::read(at("out.wav")).unwrap(), ran.stderr)
+    };
+    let spec = || WavReader::open(at("out.wav")).map(|out| (out.spec(), out.duration())).unwrap();
+    let tone: Vec<f32> = (0..9000).map(|i| 0.3 * (i as f32 * 0.05).sin()).collect();
+    write(&at("mono.wav"), PCM, &tone);
+    let (mono, said) = run(&["mono.wav"], b"");
+    assert!(!said.contains("channels") && !said.contains("samples a second"), "{said}");
+    // The left of two channels, from a pipe too.
+    let two: Vec<f32> = tone.iter().flat_map(|v| [*v, -0.2]).collect();
+    write(&at("two.wav"), WavSpec { channels: 2, ..PCM }, &two);
+    let (left_one, said) = run(&["two.wav", "--channel", "left"], b"");
+    assert!(
+        left_one == mono && said.contains("of 2 channels, channel left is heard; the output has one"),
+        "{said}"
+    );
+    let (fixed, _) = run(&["mono.wav", "--normalize", "fixed:0.2"], b"");
+    let piped = run(&["-", "--normalize", "fixed:0.2"], &std::fs::read(at("mono.wav")).unwrap());
+    assert!(piped.0 == fixed);
+    // Another rate.
+    write(&at("slow.wav"), WavSpec { sample_rate: 8000, ..FLOAT }, &tone);
+    let (_, said) = run(&["slow.wav"], b"");
+    assert!(
+        said.contains("8,000 samples a second become the 16,000 of the model, in the output too"),
+        "{said}"
+    );
+    assert_eq!(spec(), (FLOAT, 18_000));
+    // FLAC is 16 bits here, Vorbis none of its own.
+    for (name, samples) in [("chirp.flac", 32_000), ("bell.ogg", 16_000)] {
+        std::fs::copy(data(&format!("audio/clips/{name}")), at(name)).unwrap();
+        run(&[name], b"");
+        assert_eq!(spec().1, samples, "{name}");
+        assert!([16, 24].contains(&spec().0.bits_per_sample));
+    }
+    // What does not fit is clipped, counted, and said once.
+    let (_, said) = run(&["mono.wav", "--normalize", "fixed:0.0001"], b"");
+    assert!(said.lines().filter(|line| line.contains("clipped at full scale")).count() <= 1, "{said}");
+    let loud: Vec<f32> = tone.iter().map(|v| v * 5.0).collect();
+    write(&at("loud.wav"), FLOAT, &loud);
+    let beyond = loud.iter().filter(|v| v.abs() > 1.0).count();
+    let (_, said) = run(&["loud.wav"], b"");
+    let count = format!("{},{:03} samples of the input beyond full scale", beyond / 1000, beyond % 1000);
+    assert!(said.contains(&count), "{count}: {said}");
+    assert_eq!(left(folder.path()), 1);
+}
+
+/// A signal leaves nothing behind, also while a pipe gives nothing.
+#[cfg(unix)]
+#[test]
+fn a_signal_leaves_nothing_behind() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = format!("{}/model.safetensors", golden_model("clean-pruned"));
+    for (signal, code) in [("-INT", 130), ("-TERM", 143)] {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_mamba-seq"))
+            .args(["enhance", "-", "-o", "out.wav", "--normalize", "none", "--model", &model])
+            .current_dir(folder.path())
+            .stdin(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        write(&folder.path().join("in.wav"), PCM, &[0.1; 70_000]);
+        let mut stdin = child.stdin.take().unwrap();
+        stdin.write_all(&std::fs::read(folder.path().join("in.wav")).unwrap()[..100_000]).unwrap();
+        let start = Instant::now();
+        while left(folder.path()) == 0 {
+            assert!(start.elapsed() < Duration::from_secs(60) && child.try_wait().unwrap().is_none());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        assert!(Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap().success());
+        let out = child.wait_with_output().unwrap();
+        let said = String::from_utf8(out.stderr).unwrap();
+        assert_eq!(out.status.code(), Some(code), "{said}");
+        assert!(said.lines().last().unwrap().ends_with("; nothing was written to the output"), "{said}");
+        assert_eq!(left(folder.path()), 0);
+        drop(stdin);
+    }
 }
 
 #[test]

@@ -7,6 +7,9 @@
 mod common;
 
 mod array;
+mod audio;
+mod audio_bad;
+mod audio_jobs;
 mod bad_input;
 mod bench;
 #[cfg(target_os = "linux")]

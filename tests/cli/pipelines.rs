@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use crate::common::heads::{classes, python_with, run_python, scores};
+use crate::common::sound::seconds;
 use crate::common::{mamba_seq, metadata, rows};
 
 /// The repository's pipelines name files below its root: run them in a copy that has only these.
@@ -15,6 +16,11 @@ fn workplace() -> tempfile::TempDir {
         .map(|name| format!("data/fasta/{name}"))
     {
         std::fs::copy(root.join(&file), folder.path().join(&file)).unwrap();
+    }
+    std::fs::create_dir_all(folder.path().join("data/audio/clips")).unwrap();
+    for entry in std::fs::read_dir(root.join("data/audio/clips")).unwrap() {
+        let path = entry.unwrap().path();
+        std::fs::copy(&path, folder.path().join("data/audio/clips").join(path.file_name().unwrap())).unwrap();
     }
     for entry in std::fs::read_dir(root.join("pipelines")).unwrap() {
         let path = entry.unwrap().path();
@@ -31,7 +37,7 @@ fn every_committed_pipeline_runs() {
     let expected =
         [("embed-genome", "genome.embeddings.parquet", 49), ("embed-table", "table.embeddings.parquet", 100)];
     // With tests of their own below.
-    let others = ["score-genome", "classify-reads", "batch"];
+    let others = ["score-genome", "classify-reads", "batch", "embed-audio"];
     let committed = std::fs::read_dir(folder.path().join("pipelines")).unwrap().count();
     assert_eq!(committed, expected.len() + others.len(), "a pipeline without a test");
     for (name, output, count) in expected {
@@ -74,6 +80,33 @@ fn reads_are_classified_by_a_fitted_head() {
     let ran = mamba_seq(folder.path(), &["run", "pipelines/classify-reads.toml"]);
     assert_eq!(ran.code, 1, "{}", ran.stderr);
     assert!(ran.stderr.contains("1 of 4 jobs done, 1 failed (number 2), 2 not begun"), "{}", ran.stderr);
+}
+
+#[test]
+fn a_folder_of_recordings_is_embedded() {
+    let folder = workplace();
+    std::fs::write(folder.path().join("data/audio/clips/notes.txt"), "hello\n").unwrap();
+    let ran = mamba_seq(folder.path(), &["run", "pipelines/embed-audio.toml"]);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    assert!(ran.stderr.contains("1 file skipped: not audio"), "{}", ran.stderr);
+    let output = folder.path().join("clips.embeddings.parquet");
+    let found: Vec<(String, u64, u64)> =
+        rows(&output).into_iter().map(|row| (row.record, row.start, row.end)).collect();
+    // A second of Vorbis at 44.1 kHz in stereo, two of FLAC at 16 kHz, one and a half of WAV at 8 kHz.
+    let mut want = Vec::new();
+    for (name, samples, window) in
+        [("bell", 44_100, 22_050), ("chirp", 32_000, 8000), ("notes", 12_000, 4000)]
+    {
+        want.extend((0..samples / window).map(|k| (name.to_owned(), window * k, window * (k + 1))));
+    }
+    assert_eq!(found, want);
+    let meta = metadata(&output);
+    assert_eq!((meta["model"].as_str(), meta["window"].as_str()), ("mamba-audio-2m", "500ms"));
+    let times = seconds(&output);
+    assert!(times.iter().all(|(from, to)| (to - from - 0.5).abs() < 1e-12), "{times:?}");
+    // Options after the file override it, as for any other.
+    let ran = mamba_seq(folder.path(), &["run", "pipelines/embed-audio.toml", "--window", "record", "-q"]);
+    assert_eq!((ran.code, ran.stderr.as_str(), rows(&output).len()), (0, "", 3));
 }
 
 #[test]

@@ -239,6 +239,12 @@ fn a_dry_run_counts_strands_and_intervals() {
         ([&["--window", "100"], &regions[..], &both].concat(), "2", "6,150", 22),
         ([&["--window", "100"], &regions[..], &both, &mean].concat(), "2", "6,150", 11),
         ([&["--pool", "none"], &regions[..], &both].concat(), "2", "6,150", 2000),
+        // A shard: whole records, or a stretch of the longest that begins at a piece of the context.
+        (vec!["--window", "100", "--shard", "1/2"], "1", "4,000", 40),
+        (vec!["--window", "100", "--shard", "2/2"], "2", "1,204", 13),
+        ([&["--window", "100", "--shard", "2/2"], &regions[..]].concat(), "1", "450", 4),
+        (vec!["--window", "100", "--context", "500", "--overlap", "100", "--shard", "1/2"], "1", "2,500", 25),
+        (vec!["--window", "100", "--context", "500", "--overlap", "100", "--shard", "2/2"], "3", "2,704", 28),
     ] {
         let said = dry_run(folder.path(), &options);
         let said = |key: &str| said.iter().find(|(k, _)| k == key).unwrap().1.clone();
@@ -255,7 +261,7 @@ fn a_dry_run_counts_strands_and_intervals() {
             let said = format!("--pool none: {} rows of up to", said("rows"));
             assert!(ran.stderr.contains(&said), "{said}: {}", ran.stderr);
         }
-        let count = format!("from {records} records, ");
+        let count = format!("from {records} record{}, ", if records == "1" { "" } else { "s" });
         assert!(ran.stderr.lines().last().unwrap().contains(&count), "{}", ran.stderr);
     }
     // With an index nothing is copied.

@@ -9,6 +9,7 @@
 pub(crate) mod fasta;
 pub(crate) mod heads;
 pub(crate) mod kept;
+pub(crate) mod sound;
 
 use std::fs::File;
 use std::io::Write;

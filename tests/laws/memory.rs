@@ -4,7 +4,10 @@ use std::io::{BufWriter, Write};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use hound::WavWriter;
+
 use crate::common::golden_model;
+use crate::common::sound::{PCM, sound};
 
 /// Random bases, always the same.
 struct Bases(u32);
@@ -61,11 +64,30 @@ fn quiet_folder() -> tempfile::TempDir {
     tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
 }
 
+/// The same of a recording of so many minutes, 16 bits at 16 kHz, through `command`.
+fn peak_of_recording(minutes: usize, command: &[&str]) -> u64 {
+    let folder = quiet_folder();
+    let mut wav = WavWriter::create(folder.path().join("x.wav"), PCM).unwrap();
+    let second = sound(1, 16_000);
+    for _ in 0..minutes * 60 {
+        let mut writer = wav.get_i16_writer(16_000);
+        second.iter().for_each(|v| writer.write_sample(*v));
+        writer.flush().unwrap();
+    }
+    wav.finalize().unwrap();
+    peak_of(folder.path(), command)
+}
+
 /// Peak resident set of `embed` on a file of `folder`, in KiB.
 fn peak(folder: &std::path::Path, input: &str, options: &[&str]) -> u64 {
+    let model = golden_model("d29-n4-k2-e1");
+    peak_of(folder, &[&["embed", input, "--model", &model], options].concat())
+}
+
+fn peak_of(folder: &std::path::Path, args: &[&str]) -> u64 {
     let mut child = Command::new(env!("CARGO_BIN_EXE_mamba-seq"))
-        .args(["embed", input, "-q", "--model", &golden_model("d29-n4-k2-e1")])
-        .args(options)
+        .arg("-q")
+        .args(args)
         .current_dir(folder)
         .stderr(Stdio::null())
         .spawn()
@@ -109,6 +131,28 @@ fn nor_do_its_two_strands() {
 fn nor_do_as_many_intervals_of_it() {
     let peak = |bases| peak_of_record(bases, &["--regions", "x.bed"]);
     flat("intervals of 2 and 6 Mb", (peak(2_000_000), peak(6_000_000)));
+}
+
+// Ten hours against a minute are in docs/performance.md. As many threads whatever the machine, and no
+// checkpoint in one of the two alone, the first of which comes after a second.
+
+#[test]
+fn nor_does_a_recording_six_times_as_long() {
+    let model = format!("{}/model.safetensors", golden_model("clean-pruned"));
+    let embed = ["embed", "x.wav", "-o", "x.parquet", "--model", &model, "--threads", "1"];
+    for normalize in ["none", "two-pass"] {
+        let command = [&embed[..], &["--normalize", normalize]].concat();
+        let peak = |minutes| peak_of_recording(minutes, &command);
+        flat(&format!("recordings of 4 and 24 minutes, {normalize}"), (peak(4), peak(24)));
+    }
+}
+
+#[test]
+fn nor_does_denoising_it() {
+    let model = format!("{}/model.safetensors", golden_model("clean-pruned"));
+    let command = ["enhance", "x.wav", "-o", "y.wav", "--model", &model, "--threads", "1"];
+    let peak = |minutes| peak_of_recording(minutes, &command);
+    flat("denoised recordings of 1 and 10 minutes", (peak(1), peak(10)));
 }
 
 #[test]

@@ -13,6 +13,25 @@ use serde_json::json;
 use crate::args::ProgressMode;
 use crate::say;
 
+/// What a job's tokens are of.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Unit {
+    /// Letters.
+    Bases,
+    /// Samples: so many a token, and so many a second.
+    Sound { hop: u64, rate: u32 },
+}
+
+impl Unit {
+    /// Bases or samples of so many tokens.
+    fn of(self, tokens: u64) -> u64 {
+        match self {
+            Self::Bases => tokens,
+            Self::Sound { hop, .. } => tokens.saturating_mul(hop),
+        }
+    }
+}
+
 /// A display that follows a job's counters until it is dropped.
 pub(crate) struct Progress {
     stop: Option<Sender<bool>>,
@@ -26,7 +45,7 @@ impl Progress {
         mode: ProgressMode,
         quiet: bool,
         counters: &Arc<Counters>,
-        bytes_total: Option<u64>,
+        (bytes_total, unit): (Option<u64>, Unit),
     ) -> Self {
         let none = Self { stop: None, thread: None };
         let json = match mode {
@@ -37,7 +56,7 @@ impl Progress {
         let (stop, stopped) = channel();
         let counters = Arc::clone(counters);
         let body = move || {
-            let view = View { counters, bytes_total, start: Instant::now() };
+            let view = View { counters, bytes_total, unit, start: Instant::now() };
             let bar = (!json).then(bar);
             let every = Duration::from_millis(if json { 500 } else { 100 });
             let mut over = None;
@@ -84,6 +103,7 @@ impl Progress {
 struct View {
     counters: Arc<Counters>,
     bytes_total: Option<u64>,
+    unit: Unit,
     start: Instant,
 }
 
@@ -101,13 +121,18 @@ impl View {
         None
     }
 
+    /// Bases or samples that are done.
+    fn done(&self) -> u64 {
+        self.unit.of(self.counters.bases())
+    }
+
     fn rate(&self) -> f64 {
-        let done = self.counters.bases().saturating_sub(self.counters.resumed_from());
+        let done = self.done().saturating_sub(self.unit.of(self.counters.resumed_from()));
         done as f64 / self.start.elapsed().as_secs_f64().max(1e-3)
     }
 
     fn eta(&self, total: Option<u64>) -> Option<f64> {
-        let (done, rate) = (self.counters.bases(), self.rate());
+        let (done, rate) = (self.done(), self.rate());
         (rate > 0.0).then_some(total?.saturating_sub(done) as f64 / rate)
     }
 
@@ -116,14 +141,20 @@ impl View {
         let mut line = json!({
             "event": event,
             "record": self.counters.record().as_deref(),
-            "bases_done": self.counters.bases(),
+            "bases_done": self.done(),
             "bases_total": total,
             "rows": self.counters.rows(),
             "rate": (self.rate() * 10.0).round() / 10.0,
             "eta_s": self.eta(total).map(|s| (s * 10.0).round() / 10.0),
         });
         if event == "start" {
-            line["resumed_from"] = json!(self.counters.resumed_from());
+            line["resumed_from"] = json!(self.unit.of(self.counters.resumed_from()));
+        }
+        if let Unit::Sound { rate, .. } = self.unit {
+            let seconds = |samples: u64| (samples as f64 / f64::from(rate) * 1000.0).round() / 1000.0;
+            line["seconds_done"] = json!(seconds(self.done()));
+            line["seconds_total"] = json!(total.map(seconds));
+            line["x_real_time"] = json!((self.rate() / f64::from(rate) * 10.0).round() / 10.0);
         }
         // Nobody left to read it: the job goes on.
         let _ = writeln!(io::stderr().lock(), "{line}");
@@ -131,7 +162,7 @@ impl View {
 
     fn draw(&self, bar: &ProgressBar) {
         let total = self.counters.bases_total(self.bytes_total);
-        let done = self.counters.bases();
+        let done = self.done();
         match total {
             Some(total) => bar.set_length(total.max(done)),
             None => bar.unset_length(),
@@ -139,7 +170,18 @@ impl View {
         bar.set_position(done);
         let record = self.counters.record().unwrap_or_default();
         let eta = self.eta(total).map_or(String::new(), |s| format!(", {} left", say::seconds(s)));
-        bar.set_message(format!("{record}  {} bases/s{eta}", say::grouped(self.rate() as u64)));
+        let speed = match self.unit {
+            Unit::Bases => format!("{} bases/s", say::grouped(self.rate() as u64)),
+            Unit::Sound { rate, .. } => {
+                let rate = f64::from(rate);
+                format!(
+                    "{} of audio, {:.0} x real time",
+                    say::seconds(done as f64 / rate),
+                    self.rate() / rate
+                )
+            }
+        };
+        bar.set_message(format!("{record}  {speed}{eta}"));
     }
 }
 

@@ -40,6 +40,8 @@ pub struct RecordTail {
     pub unknown: u64,
     /// Lower-case letters (soft-masked), upper-cased before look-up.
     pub soft_masked: u64,
+    /// Samples beyond full scale, -1 to 1, at the model's rate: what mu-law clips.
+    pub beyond: u64,
 }
 
 /// One step of the stream a source makes: `Begin`, any number of `Tokens` (or

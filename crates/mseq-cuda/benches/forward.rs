@@ -25,7 +25,8 @@ fn main() {
         _ => DType::Bf16,
     };
     for (d_model, n_layer) in [(256, 8), (256, 16), (768, 24)] {
-        let config = CudaConfig { index: 0, dtype, d_inner: 2 * d_model, chunk, kernels_from: None };
+        let config =
+            CudaConfig { index: 0, dtype, d_inner: 2 * d_model, chunk, sizes: None, kernels_from: None };
         let backend = match CudaBackend::new(&config) {
             Ok(backend) => backend,
             Err(why) => return println!("skipped: {why}"),

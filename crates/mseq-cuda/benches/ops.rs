@@ -43,7 +43,7 @@ fn main() {
     };
     let (d_inner, d_state, d_conv, rank) = (2 * d_model, 16, 4, d_model.div_ceil(16));
     let width = rank + 2 * d_state;
-    let config = CudaConfig { index: 0, dtype, d_inner, chunk: rows, kernels_from: None };
+    let config = CudaConfig { index: 0, dtype, d_inner, chunk: rows, sizes: None, kernels_from: None };
     let backend = match CudaBackend::new(&config) {
         Ok(backend) => backend,
         Err(why) => return println!("skipped: {why}"),

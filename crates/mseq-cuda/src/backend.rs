@@ -10,7 +10,7 @@ use mseq_backend::ops::{
 };
 use mseq_backend::{Backend, Error, LaneSpan, Result};
 use mseq_core::DType;
-use mseq_kernels::Elem;
+use mseq_kernels::{Elem, MixerSizes};
 
 use crate::blas::Blas;
 use crate::buffer::{self, CudaBuffer, CudaLinear, CudaSums};
@@ -18,6 +18,7 @@ use crate::device::{Device, bytes_of};
 use crate::module::{Arg, KernelSource, Kernels};
 use crate::ops;
 use crate::probe::{self, DeviceInfo, Unavailable};
+use crate::specialize::Specialized;
 use crate::staging::{Scratch, Staging};
 use crate::tiles;
 
@@ -32,6 +33,9 @@ pub struct CudaConfig {
     pub d_inner: usize,
     /// Rows of a step.
     pub chunk: usize,
+    /// Sizes of the model, for which kernels are compiled where the built-in ones are not made for them;
+    /// `None`: these run whatever comes.
+    pub sizes: Option<MixerSizes>,
     /// A folder with kernel sources to compile instead of the built-in code; `MSEQ_KERNELS_FROM` when
     /// `None`.
     pub kernels_from: Option<PathBuf>,
@@ -47,6 +51,7 @@ pub struct CudaBackend {
     dtype: DType,
     pub(crate) tile: usize,
     has_blas: bool,
+    specialized: Specialized,
     /// What launches need beside their arguments. Only its holder launches, so memory that grows is
     /// never in use by another op's arguments.
     scratch: Mutex<LaunchState>,
@@ -138,7 +143,8 @@ impl CudaBackend {
         let device = Device::open(probe::device(config.index)?)?;
         let from =
             config.kernels_from.clone().or_else(|| env::var_os("MSEQ_KERNELS_FROM").map(PathBuf::from));
-        let kernels = Kernels::load(&device, config.dtype, from.as_deref())?;
+        let mut kernels = Kernels::load(&device, config.dtype, from.as_deref())?;
+        let specialized = Specialized::new(&mut kernels, &device, config.sizes, from.as_deref());
         let blas = if env::var("MSEQ_NO_CUBLAS").is_ok_and(|v| v == "1") {
             None
         } else {
@@ -150,6 +156,7 @@ impl CudaBackend {
             dtype: config.dtype,
             tile: tiles::tile_len(config.d_inner, config.chunk, multiprocessors),
             has_blas: blas.is_some(),
+            specialized,
             scratch: Mutex::new(LaunchState {
                 ids: Staging::new(),
                 pool: Staging::new(),
@@ -183,6 +190,11 @@ impl CudaBackend {
     /// Where its kernels came from.
     pub fn kernel_source(&self) -> &KernelSource {
         &self.kernels.source
+    }
+
+    /// Whether kernels were made for the model's shape.
+    pub fn specialized(&self) -> &Specialized {
+        &self.specialized
     }
 
     /// Whether matrix products go to cuBLASLt.

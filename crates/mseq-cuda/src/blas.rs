@@ -22,6 +22,10 @@ const WORKSPACE: usize = 32 << 20;
 /// Plans kept: the last step of each record has its own number of rows.
 const PLANS: usize = 256;
 
+/// Rows for which the algorithm of an f32 product is chosen, whatever rows it then has: one step of a long
+/// sequence.
+const F32_ROWS: usize = 1 << 18;
+
 /// A product `y = x W^T` or `y += x W^T`, but for the addresses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Shape {
@@ -52,7 +56,12 @@ pub(crate) struct Blas {
     workspace: Memory,
     /// By shape and alignment of x, W and y; `None` where cuBLASLt has nothing to offer.
     plans: HashMap<(Shape, [u32; 3]), Option<Plan>>,
+    algorithms: Algorithms,
 }
+
+/// Of f32 products, by shape without rows and alignment. A row must not depend on how many others are in its
+/// step, so a product has one algorithm for any number of rows, and the inner dimension is never split.
+type Algorithms = HashMap<(Shape, [u32; 3]), Option<sys::cublasLtMatmulAlgo_t>>;
 
 #[expect(unsafe_code, reason = "handles of a C library")]
 // SAFETY: a cuBLASLt handle and its descriptors belong to no thread; `&mut self` keeps users apart.
@@ -71,6 +80,7 @@ impl Blas {
                 handle,
                 workspace: device.zeros(WORKSPACE)?,
                 plans: HashMap::new(),
+                algorithms: Algorithms::new(),
             })),
             _ => Ok(None),
         }
@@ -86,8 +96,9 @@ impl Blas {
             self.plans.clear();
         }
         let (handle, workspace) = (self.handle, &self.workspace);
+        let algorithms = &mut self.algorithms;
         let plan = self.plans.entry((shape, alignment)).or_insert_with(|| {
-            probe::quietly(|| Plan::new(handle, shape, alignment)).ok().and_then(Result::ok)
+            probe::quietly(|| Plan::new(handle, shape, alignment, algorithms)).ok().and_then(Result::ok)
         });
         let Some(plan) = plan else { return Ok(false) };
         self.device.count_launch(OP)?;
@@ -140,9 +151,35 @@ struct Plan {
 }
 
 impl Plan {
+    fn new(
+        handle: sys::cublasLtHandle_t,
+        shape: Shape,
+        alignment: [u32; 3],
+        algorithms: &mut Algorithms,
+    ) -> Result<Self, CublasError> {
+        use sys::cublasLtReductionScheme_t as R;
+        let mut plan = Self::describe(shape)?;
+        if shape.dtype == DType::F32 {
+            let fixed = algorithms.entry((Shape { rows: 0, ..shape }, alignment)).or_insert_with(|| {
+                let typical = Self::describe(Shape { rows: F32_ROWS, ..shape }).ok()?;
+                typical.choose(handle, alignment, R::CUBLASLT_REDUCTION_SCHEME_NONE).ok()
+            });
+            if let Some(algorithm) = fixed
+                && plan.takes(handle, algorithm)
+            {
+                plan.algorithm = *algorithm;
+                return Ok(plan);
+            }
+        }
+        // A split inner dimension is summed in f32 and in a fixed order; the other ways round to the
+        // output's type, or add in whatever order blocks finish.
+        plan.algorithm = plan.choose(handle, alignment, R::CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE)?;
+        Ok(plan)
+    }
+
     /// cuBLASLt thinks in columns, so a row-major y (rows, out) is its (out, rows): W transposed times x.
     #[expect(unsafe_code, reason = "cuBLASLt is a C library")]
-    fn new(handle: sys::cublasLtHandle_t, s: Shape, alignment: [u32; 3]) -> Result<Self, CublasError> {
+    fn describe(s: Shape) -> Result<Self, CublasError> {
         let (read, written) = (data_type(s.dtype), data_type(s.out));
         let (rows, k, n) = (s.rows as u64, s.in_features as u64, s.out_features as u64);
         // Plain f32 sums: TF32 has its own compute type.
@@ -170,13 +207,21 @@ impl Plan {
                 size_of_val(&transpose),
             )?;
         }
+        Ok(plan)
+    }
+
+    /// What cuBLASLt takes to be the fastest way.
+    #[expect(unsafe_code, reason = "cuBLASLt is a C library")]
+    fn choose(
+        &self,
+        handle: sys::cublasLtHandle_t,
+        alignment: [u32; 3],
+        schemes: sys::cublasLtReductionScheme_t,
+    ) -> Result<sys::cublasLtMatmulAlgo_t, CublasError> {
         let preference = Preference(result::create_matmul_pref()?);
         use cublasLtMatmulPreferenceAttributes_t as P;
         preference.set(P::CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &(WORKSPACE as u64))?;
-        // A split inner dimension is summed in f32 and in a fixed order; the other ways round to the
-        // output's type, or add in whatever order blocks finish.
-        let schemes = sys::cublasLtReductionScheme_t::CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE as u32;
-        preference.set(P::CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, &schemes)?;
+        preference.set(P::CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, &(schemes as u32))?;
         preference.set(P::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, &alignment[1])?;
         preference.set(P::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, &alignment[0])?;
         preference.set(P::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, &alignment[2])?;
@@ -185,16 +230,41 @@ impl Plan {
         let found = unsafe {
             result::get_matmul_algo_heuristic(
                 handle,
-                plan.desc,
-                plan.weight,
-                plan.x,
-                plan.y,
-                plan.y,
+                self.desc,
+                self.weight,
+                self.x,
+                self.y,
+                self.y,
                 preference.0,
             )
         }?;
-        plan.algorithm = found.algo;
-        Ok(plan)
+        Ok(found.algo)
+    }
+
+    /// Whether an algorithm does these rows, in the workspace that there is.
+    #[expect(unsafe_code, reason = "cuBLASLt is a C library")]
+    fn takes(&self, handle: sys::cublasLtHandle_t, algorithm: &sys::cublasLtMatmulAlgo_t) -> bool {
+        let mut found = sys::cublasLtMatmulHeuristicResult_t {
+            algo: *algorithm,
+            workspaceSize: 0,
+            state: sys::cublasStatus_t::CUBLAS_STATUS_SUCCESS,
+            wavesCount: 0.0,
+            reserved: [0; 4],
+        };
+        // SAFETY: the descriptors live, `algorithm` came from cuBLASLt, and it writes one result.
+        let status = unsafe {
+            sys::cublasLtMatmulAlgoCheck(
+                handle,
+                self.desc,
+                self.weight,
+                self.x,
+                self.y,
+                self.y,
+                std::ptr::from_ref(algorithm),
+                &raw mut found,
+            )
+        };
+        status == sys::cublasStatus_t::CUBLAS_STATUS_SUCCESS && found.workspaceSize <= WORKSPACE
     }
 }
 

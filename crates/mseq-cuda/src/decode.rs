@@ -9,7 +9,7 @@ use mseq_kernels::{Elem, launch};
 
 use crate::buffer::CudaBuffer;
 use crate::device::Memory;
-use crate::module::Arg;
+use crate::module::{Arg, For};
 use crate::{CudaBackend, CudaLinear};
 
 /// Words of a lane's state: its position (low, high), and the row of history that it writes next.
@@ -198,9 +198,11 @@ impl Decode for CudaBackend {
             return Err(Error::OutOfRange { op: OP, what: "dt_rank + 2 d_state", found: d_dbc, wanted });
         }
         let linear = |weight: &CudaLinear| Arg::Buffer(weight.dtype, weight.memory.ptr());
-        self.kernels.launch(
+        let sizes = For { d_state: Some(d_state), d_conv: Some(d_conv) };
+        self.kernels.launch_for(
             &self.device,
             "mixer_conv_x_proj",
+            sizes,
             launch::mixer_conv_x_proj(rows, d_inner),
             &[
                 op.xz.arg(),
@@ -216,9 +218,10 @@ impl Decode for CudaBackend {
                 Arg::I32(d_dbc),
             ],
         )?;
-        self.kernels.launch(
+        self.kernels.launch_for(
             &self.device,
             "mixer_scan_update",
+            sizes,
             launch::mixer_scan_update(rows, d_inner),
             &[
                 op.xz.arg(),

@@ -12,7 +12,7 @@ use cudarc::nvrtc::Ptx;
 use mseq_backend::{Error, Result};
 use mseq_core::DType;
 use mseq_kernels::launch::Launch;
-use mseq_kernels::{BinaryKind, Elem, Entry, MODULES, Module, ParamType, Storage};
+use mseq_kernels::{BinaryKind, Elem, Entry, MODULES, Module, ParamType, Special, Storage};
 
 use crate::device::Device;
 use crate::nvrtc;
@@ -48,9 +48,26 @@ impl fmt::Display for KernelSource {
     }
 }
 
+/// Sizes that a launch has, of those that kernels can be made for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct For {
+    pub(crate) d_state: Option<usize>,
+    pub(crate) d_conv: Option<usize>,
+}
+
+impl For {
+    /// Whether something made for these takes `other`.
+    fn takes(self, other: Self) -> bool {
+        let same = |mine: Option<usize>, other| mine.is_none() || mine == other;
+        same(self.d_state, other.d_state) && same(self.d_conv, other.d_conv)
+    }
+}
+
 /// All kernels for one storage type.
 pub(crate) struct Kernels {
     functions: HashMap<&'static str, Function>,
+    /// Made for some sizes alone, beside those for any.
+    special: HashMap<&'static str, (For, Function)>,
     storage: Storage,
     pub(crate) source: KernelSource,
 }
@@ -84,6 +101,7 @@ impl Kernels {
     pub(crate) fn load(device: &Device, dtype: DType, from: Option<&Path>) -> Result<Self, Unavailable> {
         let mut kernels = Self {
             functions: HashMap::new(),
+            special: HashMap::new(),
             storage: storage(dtype),
             source: KernelSource::BuiltIn(String::new()),
         };
@@ -144,9 +162,36 @@ impl Kernels {
         module: &'static Module,
         from: Option<&Path>,
     ) -> Result<(), String> {
-        let cubin =
-            nvrtc::compile(module, self.storage, device.info.capability, from).map_err(|e| e.to_string())?;
-        self.add(device, module, cubin)
+        let plain = Special { module, d_state: None, d_conv: None };
+        let made = nvrtc::compile(&plain, self.storage, device.info.capability, from);
+        self.add(device, module, made.map_err(|e| e.to_string())?.cubin)
+    }
+
+    /// Compiles sources for one shape, or takes them from the cache, and loads them beside the built-in code.
+    /// Either all are there afterwards or none.
+    pub(crate) fn specialize(
+        &mut self,
+        device: &Device,
+        specials: &[Special],
+        from: Option<&Path>,
+    ) -> Result<Vec<(String, bool)>, String> {
+        let (mut loaded, mut names) = (HashMap::new(), Vec::new());
+        for special in specials {
+            let made = nvrtc::compile(special, self.storage, device.info.capability, from);
+            let made = match made {
+                Ok(made) => made,
+                Err(nvrtc::Error::OtherSource { .. }) => continue,
+                Err(e) => return Err(e.to_string()),
+            };
+            let of = For { d_state: special.d_state, d_conv: special.d_conv };
+            let refused = |e| format!("the driver refuses {}: {}", special.name(), probe::message(e));
+            for (name, function) in load(device, special.module, made.cubin).map_err(refused)? {
+                loaded.insert(name, (of, function));
+            }
+            names.push((special.name(), made.cached));
+        }
+        self.special = loaded;
+        Ok(names)
     }
 
     fn add(&mut self, device: &Device, module: &'static Module, image: Vec<u8>) -> Result<(), String> {
@@ -154,16 +199,31 @@ impl Kernels {
             true => format!("{TOO_NEW} ({}: {})", module.name, probe::message(e)),
             false => format!("{}: {}", module.name, probe::message(e)),
         };
-        let loaded = device.context().load_module(Ptx::from_binary(image)).map_err(named)?;
-        for entry in module.entries {
-            let function = Arc::clone(&loaded).load_function(entry.name).map_err(named)?;
-            self.functions.insert(entry.name, Function { function, entry });
-        }
+        self.functions.extend(load(device, module, image).map_err(named)?);
         Ok(())
     }
 
+    /// Whether this kernel was made for these sizes.
+    pub(crate) fn made_for(&self, name: &str, sizes: For) -> bool {
+        self.special.get(name).is_some_and(|(of, _)| of.takes(sizes))
+    }
+
+    /// Launches the form of an entry that was made for these sizes, or the one for any.
+    pub(crate) fn launch_for(
+        &self,
+        device: &Device,
+        name: &'static str,
+        sizes: For,
+        launch: Launch,
+        args: &[Arg],
+    ) -> Result<()> {
+        match self.special.get(name) {
+            Some((of, function)) if of.takes(sizes) => self.launch_as(device, function, launch, args),
+            _ => self.launch(device, name, launch, args),
+        }
+    }
+
     /// Launches an entry after comparing the arguments with its parameters.
-    #[expect(unsafe_code, reason = "a kernel does what its arguments say")]
     pub(crate) fn launch(
         &self,
         device: &Device,
@@ -171,15 +231,35 @@ impl Kernels {
         launch: Launch,
         args: &[Arg],
     ) -> Result<()> {
-        let Some(function) = self.functions.get(name) else {
-            return Err(device.failure(format!("there is no kernel {name}")));
-        };
+        match self.functions.get(name) {
+            Some(function) => self.launch_as(device, function, launch, args),
+            None => Err(device.failure(format!("there is no kernel {name}"))),
+        }
+    }
+
+    #[expect(unsafe_code, reason = "a kernel does what its arguments say")]
+    fn launch_as(&self, device: &Device, function: &Function, launch: Launch, args: &[Arg]) -> Result<()> {
         let mut params = pack(function.entry, self.storage, args)?;
         // SAFETY: `pack` compared kinds and element types with the manifest, which a test compares with
         // the compiled code. Every op checks that buffers hold what their shapes need before it comes
-        // here, and tables name only rows and slots inside those shapes.
+        // here, and tables name only rows and slots inside those shapes. What was made for some sizes is
+        // taken for these alone.
         unsafe { device.launch(function, launch, &mut params) }
     }
+}
+
+/// Loads a module's machine code.
+fn load(
+    device: &Device,
+    module: &'static Module,
+    image: Vec<u8>,
+) -> Result<Vec<(&'static str, Function)>, DriverError> {
+    let loaded = device.context().load_module(Ptx::from_binary(image))?;
+    let function = |entry: &'static Entry| {
+        let function = Arc::clone(&loaded).load_function(entry.name)?;
+        Ok((entry.name, Function { function, entry }))
+    };
+    module.entries.iter().map(function).collect()
 }
 
 /// What a driver's refusal of our kernels means, and what mends it.

@@ -1,11 +1,14 @@
-//! Kernels from source: for development (`--kernels-from`), and for cards newer than the built-in code.
+//! Kernels from source: for shapes that the built-in code has no form of its own for, for cards newer than it is,
+//! and for development (`--kernels-from`). What was compiled is kept on disk.
 
 use std::ffi::CString;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::{env, fs, io};
 
 use cudarc::nvrtc::{result, sys};
-use mseq_kernels::{Module, PRELUDE, Storage, Target, compile_options};
+use mseq_kernels::{PRELUDE, Special, Storage, Target};
 use sha2::{Digest, Sha256};
 
 use crate::libs::Library;
@@ -22,33 +25,73 @@ pub(crate) enum Error {
     Compile { name: &'static str, log: String },
     #[error("NVRTC: {0}")]
     Nvrtc(String),
+    #[error("{name}.cu does not ask for the sizes that it would be told")]
+    OtherSource { name: &'static str },
 }
+
+/// Machine code.
+pub(crate) struct Made {
+    pub(crate) cubin: Vec<u8>,
+    /// Whether it was compiled before.
+    pub(crate) cached: bool,
+}
+
+/// Two engines that want the same code wait for each other: the second finds it in the cache.
+static COMPILING: Mutex<()> = Mutex::new(());
 
 /// Machine code of a source for a card; from the cache when it was compiled before.
 pub(crate) fn compile(
-    module: &'static Module,
+    special: &Special,
     storage: Storage,
     (major, minor): (u32, u32),
     from: Option<&Path>,
-) -> Result<Vec<u8>, Error> {
-    Library::Nvrtc.load().ok_or(Error::NoNvrtc)?;
+) -> Result<Made, Error> {
+    let name = special.module.name;
+    let from = from.filter(|folder| folder.join(format!("{name}.cu")).exists());
     let source = match from {
-        None => module.source(),
-        Some(folder) => from_folder(module.name, folder)?,
+        None => special.module.source(),
+        Some(folder) => from_folder(name, folder)?,
     };
-    let options = compile_options(module.built_as(storage), Target::Sm(10 * major + minor));
-    let version = version()?;
-    let key = key(&source, &options, &version);
-    let cached = cache().map(|folder| folder.join(format!("{}-{key}.cubin", module.name)));
-    if let Some(cubin) = cached.as_deref().and_then(read_cached) {
-        return Ok(cubin);
+    if !special.suits(&source) {
+        return Err(Error::OtherSource { name });
     }
-    let cubin = probe::quietly(|| run(module.name, &source, &options)).map_err(Error::Nvrtc)??;
-    if let Some(path) = cached {
+    Library::Nvrtc.load().ok_or(Error::NoNvrtc)?;
+    let target = Target::Sm(10 * major + minor);
+    let options = special.options(storage, target);
+    let key = key(&source, &options, &version()?);
+    let file = format!("{}.{storage}.{target}-{key}.cubin", special.name());
+    through(cache().map(|folder| folder.join(file)).as_deref(), || {
+        probe::quietly(|| run(name, &source, &options)).map_err(Error::Nvrtc)?
+    })
+}
+
+/// What the file holds, or what `make` gives, which the file then holds.
+fn through(file: Option<&Path>, make: impl FnOnce() -> Result<Vec<u8>, Error>) -> Result<Made, Error> {
+    let _one = COMPILING.lock();
+    if let Some(cubin) = file.and_then(read_cached) {
+        return Ok(Made { cubin, cached: true });
+    }
+    let cubin = make()?;
+    if let Some(path) = file {
         // A cache that can't be written only costs time.
-        let _ = write_cached(&path, &cubin);
+        let _ = write_cached(path, &cubin);
     }
-    Ok(cubin)
+    Ok(Made { cubin, cached: false })
+}
+
+/// The folder of compiled kernels, and the names of those in it, such as
+/// `selective_scan_fwd.d_state24.bf16.sm_90`; `None` without a home.
+pub fn compiled_kernels() -> Option<(PathBuf, Vec<String>)> {
+    let folder = cache()?;
+    let entries = fs::read_dir(&folder).into_iter().flatten().flatten();
+    let name = |entry: fs::DirEntry| {
+        let name = entry.file_name().into_string().ok()?;
+        Some(name.strip_suffix(".cubin")?.rsplit_once('-')?.0.to_owned())
+    };
+    let mut names: Vec<String> = entries.filter_map(name).collect();
+    names.sort();
+    names.dedup();
+    Some((folder, names))
 }
 
 /// The text of a kernel in a folder: prelude, `NAME.cu`, and what lies beside it as `NAME_*.cuh` (without
@@ -107,9 +150,16 @@ fn write_cached(path: &Path, cubin: &[u8]) -> io::Result<()> {
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder)?;
     }
-    let temporary = path.with_extension(format!("{}.partial", std::process::id()));
-    fs::write(&temporary, [&Sha256::digest(cubin)[..], cubin].concat())?;
-    fs::rename(&temporary, path)
+    // Neither another process nor another thread writes to this one.
+    static NUMBER: AtomicU64 = AtomicU64::new(0);
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    let temporary = path.with_extension(format!("{}-{number}.partial", std::process::id()));
+    let written = fs::write(&temporary, [&Sha256::digest(cubin)[..], cubin].concat())
+        .and_then(|()| fs::rename(&temporary, path));
+    if written.is_err() {
+        let _ = fs::remove_file(&temporary);
+    }
+    written
 }
 
 #[expect(unsafe_code, reason = "NVRTC is a C library")]
@@ -169,6 +219,45 @@ mod tests {
         assert_eq!(read_cached(&path), None);
         fs::remove_dir_all(&folder).unwrap();
         assert_eq!(read_cached(&path), None);
+    }
+
+    #[test]
+    fn a_hit_is_not_made_again_and_a_damaged_entry_is() {
+        let folder = env::temp_dir().join(format!("mseq-through-{}", std::process::id()));
+        let path = folder.join("deeper/x.cubin");
+        let run = |code: &str| through(Some(&path), || Ok(code.as_bytes().to_vec())).unwrap();
+        let first = run("one");
+        assert!(first.cubin == b"one" && !first.cached);
+        let second = run("never made");
+        assert!(second.cubin == b"one" && second.cached);
+        let mut bytes = fs::read(&path).unwrap();
+        let last = bytes.len() - 1;
+        bytes[last] ^= 1;
+        for damaged in [&bytes[..], &bytes[..20], b""] {
+            fs::write(&path, damaged).unwrap();
+            let again = run("two");
+            assert!(again.cubin == b"two" && !again.cached);
+            assert!(run("never made").cached);
+        }
+        // What fails leaves nothing, and a cache that can't be written is none.
+        fs::remove_file(&path).unwrap();
+        assert!(through(Some(&path), || Err(Error::NoNvrtc)).is_err());
+        assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 0);
+        fs::write(&path, "").unwrap();
+        assert!(!through(Some(&path.join("y.cubin")), || Ok(vec![1])).unwrap().cached);
+        fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[test]
+    fn a_folder_that_ignores_the_sizes_is_not_told_them() {
+        let folder = env::temp_dir().join(format!("mseq-ignores-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        fs::write(folder.join("causal_conv1d_fwd.cu"), "#define TAPS 4").unwrap();
+        let sizes = mseq_kernels::MixerSizes { d_inner: 64, d_state: 16, d_conv: 3 };
+        let special = &mseq_kernels::specials(sizes)[0];
+        let made = compile(special, Storage::F32, (9, 0), Some(&folder));
+        assert!(matches!(made, Err(Error::OtherSource { name: "causal_conv1d_fwd" })));
+        fs::remove_dir_all(&folder).unwrap();
     }
 
     #[test]

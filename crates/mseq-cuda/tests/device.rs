@@ -11,7 +11,7 @@ use mseq_testkit::Random;
 use mseq_testkit::model::{ModelShape, VOCAB, random_model};
 
 fn open(dtype: DType, d_inner: usize, chunk: usize) -> Option<CudaBackend> {
-    let config = CudaConfig { index: 0, dtype, d_inner, chunk, kernels_from: None };
+    let config = CudaConfig { index: 0, dtype, d_inner, chunk, sizes: None, kernels_from: None };
     match CudaBackend::new(&config) {
         Ok(backend) => Some(backend),
         Err(why) => {

@@ -1,12 +1,11 @@
 use mseq_backend::Backend;
 use mseq_core::Front;
 use mseq_cpu::CpuBackend;
-use mseq_cuda::{CudaBackend, CudaConfig};
 use mseq_model::Checkpoint;
 use mseq_model::arch::{Denoiser, DenoiserState};
 
 use crate::open::Place;
-use crate::{Error, Result};
+use crate::Result;
 
 /// Denoises one recording as its samples come, in memory that does not grow with it.
 ///
@@ -38,17 +37,9 @@ pub fn open_enhancer(
     checkpoint: &Checkpoint,
     chunk: usize,
 ) -> Result<Box<dyn Enhancer>> {
-    let Some(info) = &place.cuda else {
+    let Some(backend) = place.open_cuda(&checkpoint.shape, chunk)? else {
         return Ok(Box::new(ModelEnhancer::new(CpuBackend::new(threads)?, checkpoint, chunk)?));
     };
-    let backend = CudaBackend::new(&CudaConfig {
-        index: info.index,
-        dtype: place.dtype,
-        d_inner: checkpoint.shape.d_inner,
-        chunk,
-        kernels_from: None,
-    })
-    .map_err(|why| Error::NoCuda { asked: info.label(), why })?;
     // Steps on the grid of tiles, so that equal settings give equal bits.
     let grid = backend.grid();
     Ok(Box::new(ModelEnhancer::new(backend, checkpoint, chunk.next_multiple_of(grid))?))

@@ -4,7 +4,7 @@ use mseq_backend::ops::SampleTokens;
 use mseq_backend::sampling::Sampling;
 use mseq_backend::{Decode, LaneSpan};
 use mseq_cpu::CpuBackend;
-use mseq_cuda::{CudaBackend, CudaConfig};
+use mseq_cuda::CudaBackend;
 use mseq_model::Checkpoint;
 use mseq_model::arch::{LmHead, Mamba, MambaState, StepWorkspace, Workspace};
 
@@ -316,15 +316,8 @@ pub(crate) fn with_device<T>(
     chunk: usize,
     then: impl FnOnce(OnDevice) -> Result<T>,
 ) -> Result<T> {
-    let Some(info) = &place.cuda else { return then(OnDevice::Cpu(CpuBackend::new(threads)?)) };
-    let config = CudaConfig {
-        index: info.index,
-        dtype: place.dtype,
-        d_inner: checkpoint.shape.d_inner,
-        chunk,
-        kernels_from: None,
-    };
-    let cuda = CudaBackend::new(&config);
-    let cuda = cuda.map_err(|why| Error::NoCuda { asked: info.label(), why })?;
-    then(OnDevice::Cuda(Box::new(cuda)))
+    match place.open_cuda(&checkpoint.shape, chunk)? {
+        Some(cuda) => then(OnDevice::Cuda(Box::new(cuda))),
+        None => then(OnDevice::Cpu(CpuBackend::new(threads)?)),
+    }
 }

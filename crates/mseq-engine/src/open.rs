@@ -1,8 +1,9 @@
 use std::fmt;
+use std::path::PathBuf;
 
 use mseq_core::{DType, DeviceSpec};
 use mseq_cpu::CpuBackend;
-use mseq_cuda::{CudaBackend, CudaConfig, DeviceInfo};
+use mseq_cuda::{CudaBackend, CudaConfig, DeviceInfo, MixerSizes};
 use mseq_model::arch::Mamba;
 use mseq_model::{Checkpoint, MambaShape};
 
@@ -19,6 +20,8 @@ pub struct Place {
     pub dtype: DType,
     /// What the user should hear about the choice.
     pub note: Option<String>,
+    /// A folder of CUDA sources to compile in place of the built-in kernels.
+    pub kernels_from: Option<PathBuf>,
 }
 
 /// A runner, and what was found while opening it.
@@ -32,6 +35,8 @@ pub struct Opened {
     /// A lane that goes on in the next step should end at a multiple of this many rows from its
     /// record's start, so that equal settings give equal bits; 1 where any cut gives the same.
     pub grid: usize,
+    /// What the user should hear of the kernels.
+    pub note: Option<String>,
 }
 
 /// Fewest tokens a step that running out of memory leads to.
@@ -90,7 +95,7 @@ pub fn choose_all(device: &DeviceSpec, dtype: Option<DType>) -> Result<Vec<Place
 
 fn on_cpu(dtype: Option<DType>, why: Option<String>) -> Result<Place> {
     match dtype {
-        None | Some(DType::F32) => Ok(Place { cuda: None, dtype: DType::F32, note: why }),
+        None | Some(DType::F32) => Ok(Place { cuda: None, dtype: DType::F32, note: why, kernels_from: None }),
         Some(dtype) => Err(Error::NoSuchType { device: "cpu".into(), dtype, has: "f32 only" }),
     }
 }
@@ -106,10 +111,28 @@ fn on_cuda(info: DeviceInfo, dtype: Option<DType>) -> Result<Place> {
         None if has_bf16 => DType::Bf16,
         None => DType::F32,
     };
-    Ok(Place { cuda: Some(info), dtype, note: None })
+    Ok(Place { cuda: Some(info), dtype, note: None, kernels_from: None })
 }
 
 impl Place {
+    /// The device, opened for a model with steps of `chunk` rows; `None` is the CPU.
+    ///
+    /// # Errors
+    /// When it can't be used.
+    pub fn open_cuda(&self, shape: &MambaShape, chunk: usize) -> Result<Option<CudaBackend>> {
+        let Some(info) = &self.cuda else { return Ok(None) };
+        let MambaShape { d_inner, d_state, d_conv, .. } = *shape;
+        let opened = CudaBackend::new(&CudaConfig {
+            index: info.index,
+            dtype: self.dtype,
+            d_inner,
+            chunk,
+            sizes: Some(MixerSizes { d_inner, d_state, d_conv }),
+            kernels_from: self.kernels_from.clone(),
+        });
+        opened.map(Some).map_err(|why| Error::NoCuda { asked: info.label(), why })
+    }
+
     /// Tokens a step where the user names no number: fixed by model and kind of device.
     pub fn default_chunk(&self, shape: &MambaShape) -> usize {
         match self.cuda {
@@ -140,26 +163,18 @@ impl fmt::Display for Place {
 /// # Errors
 /// When the device is missing or the model can't be loaded.
 pub fn open(place: &Place, threads: usize, checkpoint: &Checkpoint, config: &EngineConfig) -> Result<Opened> {
-    let Some(info) = &place.cuda else {
-        let runner = ModelRunner::new(CpuBackend::new(threads)?, checkpoint, config)?;
-        let device = runner.device();
-        return Ok(Opened { runner: Box::new(runner), device, chunk: config.chunk, grid: 1 });
-    };
     let mut config = config.clone();
     loop {
-        let backend = CudaBackend::new(&CudaConfig {
-            index: info.index,
-            dtype: place.dtype,
-            d_inner: checkpoint.shape.d_inner,
-            chunk: config.chunk,
-            kernels_from: None,
-        })
-        .map_err(|why| Error::NoCuda { asked: info.label(), why })?;
-        let grid = backend.grid();
+        let Some(backend) = place.open_cuda(&checkpoint.shape, config.chunk)? else {
+            let runner = ModelRunner::new(CpuBackend::new(threads)?, checkpoint, &config)?;
+            let device = runner.device();
+            return Ok(Opened { runner: Box::new(runner), device, chunk: config.chunk, grid: 1, note: None });
+        };
+        let (grid, note) = (backend.grid(), backend.specialized().note());
         match ModelRunner::new(backend, checkpoint, &config) {
             Ok(runner) => {
                 let device = runner.device();
-                return Ok(Opened { runner: Box::new(runner), device, chunk: config.chunk, grid });
+                return Ok(Opened { runner: Box::new(runner), device, chunk: config.chunk, grid, note });
             }
             Err(e) if e.is_out_of_memory() && config.chunk / 2 >= LEAST_CHUNK => config.chunk /= 2,
             Err(e) => return Err(e),

@@ -414,8 +414,9 @@ impl Checkpoint {
     /// The language-model head, (vocab, d_model): its own, else the embedding that it is tied to.
     ///
     /// # Errors
-    /// [`Error::NoHead`] when it is neither there nor tied; else as for [`Checkpoint::embedding`].
+    /// [`Error::NoHead`] when it is neither there nor tied; [`Error::NoTokens`]; else as for [`Checkpoint::embedding`].
     pub fn lm_head(&self) -> Result<Vec<f32>> {
+        self.has_lm_head()?;
         match self.weights.get("lm_head.weight") {
             Some(head) => self.weights.read(head),
             None if self.config.tied => self.embedding(),
@@ -426,8 +427,11 @@ impl Checkpoint {
     /// Fails when there is nothing to predict tokens with.
     ///
     /// # Errors
-    /// [`Error::NoHead`].
+    /// [`Error::NoHead`]; [`Error::NoTokens`] where the model reads samples.
     pub fn has_lm_head(&self) -> Result<()> {
+        if self.front().is_some() {
+            return Err(Error::NoTokens { model: self.name() });
+        }
         let there = self.config.tied || self.weights.get("lm_head.weight").is_some();
         if there { Ok(()) } else { Err(Error::NoHead { model: self.name() }) }
     }

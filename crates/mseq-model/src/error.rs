@@ -39,6 +39,14 @@ pub enum Error {
         /// The class.
         said: String,
     },
+    /// A model that reads samples, and has no tokens to predict.
+    #[error(
+        "{model}: reads samples, not tokens, and predicts none; use `embed`, or give a model of tokens with --model (of audio: mulaw8)"
+    )]
+    NoTokens {
+        /// The model.
+        model: String,
+    },
     /// A model that gives no audio.
     #[error("{model}: has no decoder; `enhance` needs a model that gives audio, such as CleanUMamba")]
     NoDecoder {

@@ -50,7 +50,8 @@ impl Input {
     pub(crate) fn bytes_done(&self) -> u64 {
         match self {
             Self::Sequences(source) => source.bytes_done(),
-            Self::Table(_) | Self::Audio(_) => 0,
+            Self::Audio(audio) => audio.bytes_done(),
+            Self::Table(_) => 0,
         }
     }
 }

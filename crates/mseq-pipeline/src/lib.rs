@@ -28,5 +28,6 @@ pub use generation::{SavedGeneration, load_generation, save_generation};
 pub use input::Input;
 pub use many::{Whole, embed_many, part_output};
 pub use output::{Output, Track};
+pub use signal::SignalWatch;
 pub use stats::{Counters, Summary, Tally, UnknownIn};
 pub use variants::{AlleleCounts, Survey, VariantOutput, VariantsJob, VariantsSummary, VcfFile, variants};

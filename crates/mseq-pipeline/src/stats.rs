@@ -142,6 +142,12 @@ pub struct Tally {
     /// Windows of recordings in which no token begins.
     #[serde(default)]
     pub skipped_windows: u64,
+    /// Nanoseconds of sound in recordings.
+    #[serde(default)]
+    pub nanos: u64,
+    /// Samples beyond full scale.
+    #[serde(default)]
+    pub beyond: u64,
     /// Letters that became the unknown token.
     pub unknown: u64,
     /// Lower-case letters.
@@ -171,6 +177,11 @@ impl Tally {
         self.bases += tail.bases;
         self.unknown += tail.unknown;
         self.soft_masked += tail.soft_masked;
+        self.beyond += tail.beyond;
+        if let Some(signal) = record.head.signal {
+            let nanos = u128::from(tail.bases) * 1_000_000_000 / u128::from(signal.rate.get());
+            self.nanos = self.nanos.saturating_add(u64::try_from(nanos).unwrap_or(u64::MAX));
+        }
         if tail.unknown > 0 {
             self.unknown_records += 1;
             if self.unknown_in.len() < Self::LISTED {
@@ -193,6 +204,8 @@ impl Tally {
         self.bases += other.bases;
         self.tokens += other.tokens;
         self.skipped_windows += other.skipped_windows;
+        self.nanos = self.nanos.saturating_add(other.nanos);
+        self.beyond += other.beyond;
         self.unknown += other.unknown;
         self.soft_masked += other.soft_masked;
         self.unknown_records += other.unknown_records;

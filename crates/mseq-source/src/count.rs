@@ -1,3 +1,5 @@
+use std::num::NonZeroU32;
+
 use crate::count_side_by_side::count_side_by_side;
 use crate::tokenize::check;
 use crate::walk::{Origin, Walk};
@@ -13,7 +15,17 @@ pub struct Counts {
     /// Bases of each record, in reading order: 8 bytes a record.
     pub lengths: Vec<u64>,
     /// Of recordings, samples a second of each.
-    pub rates: Vec<std::num::NonZeroU32>,
+    pub rates: Vec<NonZeroU32>,
+}
+
+impl Counts {
+    /// Samples of all recordings once they are at this rate.
+    pub fn at_rate(&self, rate: NonZeroU32) -> u64 {
+        let here = |(&samples, from): (&u64, &NonZeroU32)| {
+            (u128::from(samples) * u128::from(rate.get())).div_ceil(u128::from(from.get()))
+        };
+        u64::try_from(self.lengths.iter().zip(&self.rates).map(here).sum::<u128>()).unwrap_or(u64::MAX)
+    }
 }
 
 /// Counts all inputs without making tokens: by the index beside a FASTA file, else by reading it

@@ -59,6 +59,16 @@ pub enum Error {
     /// `-` was named more than once.
     #[error("- (stdin) can be read only once; name it once")]
     StdinTwice,
+    /// Recordings and sequences in one call.
+    #[error(
+        "{sound} is audio and {letters} is not, and a model reads one of them; run them one after the other"
+    )]
+    Mixed {
+        /// An input that is a recording.
+        sound: String,
+        /// An input that is none.
+        letters: String,
+    },
     /// A known format that this version does not read.
     #[error("{path}: {what} input is not supported yet; {mend}")]
     NotBuilt {
@@ -265,9 +275,13 @@ impl Error {
         matches!(
             self,
             Error::NotBuilt { .. }
+                | Error::Mixed { .. }
                 | Error::Compression { .. }
                 | Error::Audio(
-                    AudioError::IsDna { .. } | AudioError::Channels { .. } | AudioError::NoChannel { .. }
+                    AudioError::IsDna { .. }
+                        | AudioError::IsSound { .. }
+                        | AudioError::Channels { .. }
+                        | AudioError::NoChannel { .. }
                 )
         )
     }

@@ -3,6 +3,7 @@ use std::io;
 use mseq_core::SequenceFormat;
 
 use crate::Error;
+use crate::error::AudioError;
 use crate::lines::Lines;
 
 /// Bytes looked at.
@@ -11,8 +12,8 @@ const HEAD_BYTES: usize = 512;
 const SHOWN_BYTES: usize = 24;
 
 const MEND: &str = "this version reads FASTA and FASTQ";
-const MEND_AUDIO: &str =
-    "the model reads DNA; give a model of audio with --model, and audio in a run of its own";
+/// Marks what is sound, which has an error of its own.
+const MEND_AUDIO: &str = "sound";
 const MEND_BAM: &str = "use: samtools fasta FILE | mamba-seq embed -";
 
 /// Offset, bytes there, name, and what to do instead.
@@ -40,17 +41,17 @@ const MAGICS: [(usize, &[u8], &str, &str); 17] = [
 const SAM: [&[u8]; 4] = [b"@HD\tVN:", b"@SQ\tSN:", b"@RG\tID:", b"@PG\tID:"];
 
 /// Names for files whose content does not tell.
-const EXTENSIONS: [(&str, &str); 10] = [
-    ("csv", "CSV table"),
-    ("tsv", "TSV table"),
-    ("parquet", "Parquet"),
-    ("wav", "WAV audio"),
-    ("flac", "FLAC audio"),
-    ("mp3", "MP3 audio"),
-    ("ogg", "Ogg audio"),
-    ("m4a", "M4A audio"),
-    ("bam", "BAM"),
-    ("vcf", "VCF"),
+const EXTENSIONS: [(&str, &str, &str); 10] = [
+    ("csv", "CSV table", MEND),
+    ("tsv", "TSV table", MEND),
+    ("parquet", "Parquet", MEND),
+    ("wav", "named as WAV audio", MEND_AUDIO),
+    ("flac", "named as FLAC audio", MEND_AUDIO),
+    ("mp3", "named as MP3 audio", MEND_AUDIO),
+    ("ogg", "named as Ogg audio", MEND_AUDIO),
+    ("m4a", "named as M4A audio", MEND_AUDIO),
+    ("bam", "BAM", MEND),
+    ("vcf", "VCF", MEND),
 ];
 
 /// What a decompressed stream holds.
@@ -73,6 +74,7 @@ impl Content {
         match self {
             Content::Sequence(format) => Ok(format),
             Content::Nothing => Err(Error::NoRecord { path }),
+            Content::Known { what, mend: MEND_AUDIO } => Err(AudioError::IsSound { path, what }.into()),
             Content::Known { what, mend } => Err(Error::NotBuilt { path, what, mend }),
             Content::Other(start) => Err(Error::NotSequence { path, start }),
         }
@@ -92,7 +94,7 @@ pub(crate) fn detect(lines: &mut Lines, name: &str) -> io::Result<Content> {
             Content::Known { what: "SAM", mend: MEND_BAM }
         }
         [b'@', ..] => Content::Sequence(SequenceFormat::Fastq),
-        _ => match by_magic(head).or_else(|| Some((by_extension(name).or_else(|| by_column(head))?, MEND))) {
+        _ => match by_magic(head).or_else(|| by_extension(name)).or_else(|| Some((by_column(head)?, MEND))) {
             Some((what, mend)) => Content::Known { what, mend },
             None => Content::Other(head[..head.len().min(SHOWN_BYTES)].escape_ascii().to_string()),
         },
@@ -104,11 +106,11 @@ fn by_magic(head: &[u8]) -> Option<(&'static str, &'static str)> {
     MAGICS.iter().find(|(at, magic, ..)| is(*at, magic)).map(|&(_, _, what, mend)| (what, mend))
 }
 
-fn by_extension(name: &str) -> Option<&'static str> {
+fn by_extension(name: &str) -> Option<(&'static str, &'static str)> {
     let name = name.to_ascii_lowercase();
     let name = name.strip_suffix(".gz").or_else(|| name.strip_suffix(".bgz")).unwrap_or(&name);
     let (_, extension) = name.rsplit_once('.')?;
-    EXTENSIONS.iter().find(|(e, _)| *e == extension).map(|(_, what)| *what)
+    EXTENSIONS.iter().find(|(e, ..)| *e == extension).map(|&(_, what, mend)| (what, mend))
 }
 
 /// A table by its header: a column named `sequence` or `seq`.

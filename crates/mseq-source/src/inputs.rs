@@ -27,7 +27,7 @@ impl Input {
         Self { name: "-".into(), path: None }
     }
 
-    fn file(path: PathBuf) -> Self {
+    pub(crate) fn file(path: PathBuf) -> Self {
         Self { name: path.to_string_lossy().into(), path: Some(path) }
     }
 
@@ -59,7 +59,7 @@ impl Input {
         })
     }
 
-    fn content(&self) -> Result<Content> {
+    pub(crate) fn content(&self) -> Result<Content> {
         let detect = || detect(&mut Lines::new(decompress(self.open()?)?), &self.name);
         detect().map_err(|e| place(e, &self.label(), 1))
     }
@@ -132,6 +132,19 @@ impl InputSet {
             }
         }
         Ok(set)
+    }
+
+    /// The paths that a glob stands for, sorted.
+    pub(crate) fn glob(pattern: &str) -> Result<Vec<PathBuf>> {
+        expand(pattern)
+    }
+
+    /// Files of a directory that are not hidden, sorted.
+    pub(crate) fn files(directory: &Path, recursive: bool) -> Result<Vec<PathBuf>> {
+        let (mut files, mut skipped) = (Vec::new(), 0);
+        walk(directory, recursive, &mut files, &mut skipped)?;
+        sort_bytewise(&mut files);
+        Ok(files)
     }
 
     /// Sum of the file sizes as stored, in bytes; `None` when one is a pipe.

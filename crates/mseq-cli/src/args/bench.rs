@@ -5,8 +5,8 @@ use clap::Args;
 use mseq_core::{DType, DeviceSpec};
 use mseq_model::MambaShape;
 
-use super::MemorySize;
 use super::job::DTypeArg;
+use super::{DeveloperArgs, MemorySize};
 
 /// Most parameters of a random model: 8 GiB of them.
 const MAX_PARAMETERS: usize = 1 << 31;
@@ -86,9 +86,20 @@ pub(crate) struct BenchArgs {
     #[arg(long, value_name = "N", default_value_t = 8, requires = "shape", value_parser = clap::value_parser!(u32).range(8..=1_000_000))]
     pub(crate) vocab: u32,
 
+    /// States a channel of a random model
+    #[arg(long, value_name = "N", default_value_t = 16, requires = "shape", value_parser = clap::value_parser!(u32).range(1..=256))]
+    pub(crate) d_state: u32,
+
+    /// Taps of the convolution of a random model
+    #[arg(long, value_name = "N", default_value_t = 4, requires = "shape", value_parser = clap::value_parser!(u32).range(1..=8))]
+    pub(crate) d_conv: u32,
+
     /// Print JSON, not a table
     #[arg(long)]
     pub(crate) json: bool,
+
+    #[command(flatten)]
+    pub(crate) developer: DeveloperArgs,
 }
 
 fn temperature(text: &str) -> Result<f32, String> {

@@ -4,21 +4,30 @@ use std::str::FromStr;
 
 use clap::Args;
 use mseq_core::{DType, DeviceSpec};
+use mseq_source::Channel;
+
+use super::DeveloperArgs;
 
 /// `mamba-seq enhance`.
 #[derive(Debug, Args)]
 #[command(after_help = "Example: mamba-seq enhance noisy.wav --model cleanumamba.safetensors -o clean.wav")]
 pub(crate) struct EnhanceArgs {
-    /// WAV file of one channel at the model's sample rate
-    pub(crate) input: PathBuf,
+    /// One recording: WAV, FLAC, MP3, Ogg Vorbis or M4A, or - for standard input
+    pub(crate) input: String,
 
-    /// WAV file to write, of the input's sample format [default: current folder, input stem plus .enhanced.wav]
+    /// WAV file to write, of one channel at the model's sample rate, in the input's sample format (16 bits
+    /// where that is lossy) [default: current folder, input stem plus .enhanced.wav]
     #[arg(short, long, value_name = "PATH")]
     pub(crate) output: Option<PathBuf>,
 
     /// Model directory, or one .safetensors file with its config inside
     #[arg(long, value_name = "DIR|FILE")]
     pub(crate) model: String,
+
+    /// Which channel: mix, left, right or a number [default: mix of mono and stereo; of more, it must be
+    /// said]
+    #[arg(long, value_name = "CHANNEL")]
+    pub(crate) channel: Option<Channel>,
 
     /// What the samples are divided by, and multiplied with afterwards: two-pass (the standard deviation
     /// of the whole file), fixed:STD, none
@@ -40,6 +49,9 @@ pub(crate) struct EnhanceArgs {
     /// Threads of the CPU [default: all cores]
     #[arg(long, value_name = "N")]
     pub(crate) threads: Option<NonZeroUsize>,
+
+    #[command(flatten)]
+    pub(crate) developer: DeveloperArgs,
 }
 
 fn arithmetic(text: &str) -> Result<DType, String> {

@@ -3,7 +3,9 @@ use std::path::PathBuf;
 use clap::Args;
 use mseq_core::{DType, DeviceSpec};
 
+use super::DeveloperArgs;
 use super::job::DTypeArg;
+use crate::Failure;
 
 /// Options of `mamba-seq generate`.
 #[derive(Debug, Args)]
@@ -61,9 +63,9 @@ pub(crate) struct GenerateArgs {
     #[arg(short, long, value_name = "PATH", default_value = "-")]
     pub(crate) output: PathBuf,
 
-    /// Built-in name or directory
-    #[arg(long, value_name = "NAME|DIR", default_value_t = mseq_data::default_dna().name.to_owned())]
-    pub(crate) model: String,
+    /// Built-in name or directory [default: mamba-dna-1m]
+    #[arg(long, value_name = "NAME|DIR")]
+    model: Option<String>,
 
     /// auto, cpu, cuda or cuda:I
     #[arg(long, default_value = "auto")]
@@ -80,9 +82,31 @@ pub(crate) struct GenerateArgs {
     /// Tokens an engine step of the prompts [default: by the model's size]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=16_777_216))]
     pub(crate) chunk: Option<u64>,
+
+    #[command(flatten)]
+    pub(crate) developer: DeveloperArgs,
 }
 
 impl GenerateArgs {
+    /// The model that was asked for, else the built-in one.
+    ///
+    /// # Errors
+    /// When the prompt is sound: no built-in model predicts samples.
+    pub(crate) fn model(&self) -> Result<&str, Failure> {
+        if let Some(model) = &self.model {
+            return Ok(model);
+        }
+        let prompt: Vec<String> = self.prompt.iter().cloned().collect();
+        match mseq_source::holds(&prompt, false)? {
+            Some(mseq_source::Holds::Sound) => Err(Failure::Usage(format!(
+                "{}: is audio, and no built-in model generates it ({} only embeds); give a model of mulaw8 tokens with --model",
+                prompt.join(" "),
+                mseq_data::default_audio().name
+            ))),
+            _ => Ok(mseq_data::default_dna().name),
+        }
+    }
+
     /// The arithmetic that was asked for.
     pub(crate) fn dtype(&self) -> Option<DType> {
         self.dtype.map(DTypeArg::dtype)

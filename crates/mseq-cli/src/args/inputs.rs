@@ -117,8 +117,8 @@ impl InputPlan {
     /// Bytes of all files, where that says something about progress.
     pub(crate) fn bytes(&self) -> Option<u64> {
         match self {
-            Self::Sequences(set) => set.bytes(),
-            Self::Table { .. } | Self::Audio(..) => None,
+            Self::Sequences(set) | Self::Audio(set, _) => set.bytes(),
+            Self::Table { .. } => None,
         }
     }
 

@@ -12,7 +12,9 @@ use mseq_model::{Checkpoint, Encoding};
 use mseq_pipeline::Output;
 use mseq_source::{AudioOptions, Channel, Loudness, Strands};
 
-use super::{Columns, InputPlan, Keep, MemorySize, NotBuiltOptions, ProgressMode, Reading, Task};
+use super::{
+    Columns, DeveloperArgs, InputPlan, Keep, MemorySize, NotBuiltOptions, ProgressMode, Reading, Task,
+};
 use crate::Failure;
 
 /// What `embed`, `score` and `classify` have in common.
@@ -29,9 +31,10 @@ pub(crate) struct JobArgs {
     #[arg(short, long, value_name = "PATH")]
     output: Option<PathBuf>,
 
-    /// Built-in model, or a directory with config.json and *.safetensors
-    #[arg(long, value_name = "NAME|DIR", default_value_t = mseq_data::default_dna().name.to_owned())]
-    pub(crate) model: String,
+    /// Built-in model, or a directory with config.json and *.safetensors, or one such file that holds
+    /// its config [default: mamba-dna-1m; mamba-audio-2m for recordings]
+    #[arg(long, value_name = "NAME|DIR|FILE")]
+    model: Option<String>,
 
     /// Bases a row, or `record` for one row a record; of audio, samples of the file or a time (500ms)
     /// [default: 1000; record for FASTQ; 1s for audio]
@@ -132,6 +135,9 @@ pub(crate) struct JobArgs {
     /// A bar on a terminal, JSON lines, or nothing
     #[arg(long, value_enum, default_value_t)]
     pub(crate) progress: ProgressMode,
+
+    #[command(flatten)]
+    pub(crate) developer: DeveloperArgs,
 
     #[command(flatten)]
     not_built: NotBuiltOptions,
@@ -302,6 +308,23 @@ impl JobPlan {
 }
 
 impl JobArgs {
+    /// The model that was asked for, else the built-in one for what the inputs hold.
+    ///
+    /// # Errors
+    /// When some hold letters and some sound.
+    pub(crate) fn model(&self) -> Result<&str, Failure> {
+        if let Some(model) = &self.model {
+            return Ok(model);
+        }
+        // Standard input without an output is wrong usage: that is said without waiting for its first bytes.
+        let waits = self.output.is_none() && self.inputs.iter().any(|input| input == "-");
+        let holds = if waits { None } else { mseq_source::holds(&self.inputs, self.recursive)? };
+        Ok(match holds {
+            Some(mseq_source::Holds::Sound) => mseq_data::default_audio().name,
+            _ => mseq_data::default_dna().name,
+        })
+    }
+
     /// The arithmetic that was asked for.
     pub(crate) fn dtype(&self) -> Option<DType> {
         self.dtype.map(DTypeArg::dtype)

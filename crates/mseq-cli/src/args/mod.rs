@@ -1,6 +1,7 @@
 //! What clap sees; each command's `resolve` turns it into a checked configuration.
 
 mod bench;
+mod developer;
 mod enhance;
 mod generate;
 mod head;
@@ -16,13 +17,12 @@ mod run;
 mod task;
 mod variants;
 
-use std::path::PathBuf;
-
 use clap::{Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use mseq_core::DeviceSpec;
 
 pub(crate) use bench::BenchArgs;
+pub(crate) use developer::DeveloperArgs;
 pub(crate) use enhance::{EnhanceArgs, Normalize};
 pub(crate) use generate::GenerateArgs;
 pub(crate) use head::{EvalArgs, FitArgs, HeadCommand, Labelled};
@@ -92,9 +92,8 @@ pub(crate) enum Command {
         #[arg(long, default_value = "auto", requires = "verify")]
         device: DeviceSpec,
 
-        /// A folder of CUDA sources to compile (with NVRTC) and verify in place of the built-in kernels
-        #[arg(long, value_name = "DIR", requires = "verify")]
-        kernels_from: Option<PathBuf>,
+        #[command(flatten)]
+        developer: DeveloperArgs,
     },
     /// Tokens a second of this machine on a model, and what bounds them
     Bench(Box<BenchArgs>),

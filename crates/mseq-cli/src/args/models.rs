@@ -1,8 +1,8 @@
 use clap::Subcommand;
 use mseq_core::DeviceSpec;
 
-use super::Anything;
 use super::job::DTypeArg;
+use super::{Anything, DeveloperArgs};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum ModelsCommand {
@@ -29,6 +29,8 @@ pub(crate) enum ModelsCommand {
         /// Arithmetic: f32, bf16 or f16; all that the device has when left out
         #[arg(long, value_enum)]
         dtype: Option<DTypeArg>,
+        #[command(flatten)]
+        developer: DeveloperArgs,
     },
     /// Not built yet: pickled or original layouts to our directory
     #[command(hide = true)]

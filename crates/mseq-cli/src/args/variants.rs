@@ -4,7 +4,7 @@ use clap::{Args, ValueEnum};
 use mseq_core::{DType, DeviceSpec};
 
 use super::job::DTypeArg;
-use super::{OnBadRecord, ProgressMode};
+use super::{DeveloperArgs, OnBadRecord, ProgressMode};
 use crate::Failure;
 
 /// Options of `mamba-seq variants`.
@@ -71,6 +71,8 @@ pub(crate) struct VariantsArgs {
 
     #[arg(long, hide = true)]
     shard: Option<String>,
+    #[command(flatten)]
+    pub(crate) developer: DeveloperArgs,
 }
 
 /// Strands that are read.

@@ -118,7 +118,7 @@ mod tests {
             grid: 1,
             audio: None,
         };
-        let cpu = Place { cuda: None, dtype: DType::F32, note: None };
+        let cpu = Place { cuda: None, dtype: DType::F32, note: None, kernels_from: None };
         for limit in [12u64 << 20, 20 << 20, 64 << 20, 128 << 20, 1 << 40] {
             let budget = Budget::new(Some(limit), None, &shape, &config, &cpu).unwrap();
             assert!(budget.total <= limit && budget.chunk >= 1, "{limit}: {budget:?}");
@@ -170,7 +170,7 @@ mod tests {
                 grid: 1,
                 audio: None,
             };
-            let cpu = Place { cuda: None, dtype: DType::F32, note: None };
+            let cpu = Place { cuda: None, dtype: DType::F32, note: None, kernels_from: None };
             Budget::new(None, None, &shape, &config, &cpu).unwrap().chunk
         };
         assert_eq!(chunk(Pool::None, 1), mseq_engine::default_chunk(&shape));

@@ -74,17 +74,38 @@ fn cuda() -> Vec<(&'static str, String)> {
         Some(found) => ("nvrtc", format!("{} ({})", found.path.display(), found.via)),
         None => (
             "nvrtc",
-            "not found: needed only to compile kernels from source; `pip install nvidia-cuda-nvrtc-cu12` brings it"
+            "not found: needed only to compile kernels for shapes other than d_state 16, d_conv 4, and from source; \
+             `pip install nvidia-cuda-nvrtc-cu12` brings it"
                 .to_owned(),
         ),
     });
+    rows.push(("compiled", compiled()));
     rows
+}
+
+/// Which kernels were compiled here for shapes of their own, and where they are.
+fn compiled() -> String {
+    let off = match std::env::var("MSEQ_NO_SPECIALIZE").is_ok_and(|v| v == "1") {
+        true => " (none is made: MSEQ_NO_SPECIALIZE=1)",
+        false => "",
+    };
+    match mseq_cuda::compiled_kernels() {
+        None => format!("kept nowhere: there is no home folder, and MSEQ_CACHE_DIR is not set{off}"),
+        Some((folder, names)) if names.is_empty() => format!("none yet in {}{off}", folder.display()),
+        Some((folder, names)) => format!("in {}: {}{off}", folder.display(), names.join(", ")),
+    }
 }
 
 /// A device, how much of its memory is free, and which kernels it takes.
 fn device_text(device: &DeviceInfo) -> String {
-    let config =
-        CudaConfig { index: device.index, dtype: DType::F32, d_inner: 64, chunk: 256, kernels_from: None };
+    let config = CudaConfig {
+        index: device.index,
+        dtype: DType::F32,
+        d_inner: 64,
+        chunk: 256,
+        sizes: None,
+        kernels_from: None,
+    };
     let state = match CudaBackend::new(&config) {
         Ok(backend) => {
             let free = backend.memory().map_or("unknown".to_owned(), |(free, _)| say::bytes(free as u64));

@@ -14,11 +14,16 @@ use super::head::Chosen;
 use super::plan;
 use super::select::Selection;
 use crate::args::{JobArgs, JobPlan, OnBadRecord, Task};
-use crate::progress::Progress;
+use crate::progress::{Progress, Unit};
 use crate::{Failure, say};
 
 /// Bases a block of the source holds.
 const BLOCK: usize = 64 << 10;
+/// Samples of it: four bytes each, and hundreds a token.
+const SOUND_BLOCK: usize = 16 << 10;
+/// Bytes that wait between the stages of a CPU job on recordings: decoding is fast enough that more would
+/// only fill, which a recording of a minute does not do and one of an hour does.
+const SOUND_QUEUE: usize = 1 << 20;
 
 /// `mamba-seq embed`, `score` and `classify`.
 pub(crate) fn run(
@@ -44,6 +49,8 @@ pub(crate) fn run(
     let tokens = &checkpoint.tokens;
     let mut config = engine_config(&plan, &checkpoint)?;
     let places = choose_all(&args.device, args.dtype())?;
+    let places: Vec<Place> =
+        places.into_iter().map(|place| args.developer.at(place)).collect::<Result<_, _>>()?;
     let Some(place) = places.first() else { return Err(Failure::Run("no device".into())) };
     let (limit, chunk) = (args.memory_limit.map(|size| size.0), args.chunk.map(|n| n as usize));
     let budget = Budget::new(limit, chunk, &checkpoint.shape, &config, place)?;
@@ -53,7 +60,7 @@ pub(crate) fn run(
     let layout = plan.inputs.layout(layout)?;
     let output = several(&plan, args, places.len())?;
     if args.dry_run {
-        return plan::dry_run(&plan, &checkpoint, &config, (budget, layout.dim()), place);
+        return plan::dry_run(args, &plan, &checkpoint, &config, (budget, layout.dim()), &places);
     }
     let mut opened = Vec::new();
     for place in &places {
@@ -74,7 +81,8 @@ pub(crate) fn run(
     config.parts = selection.parts();
     let mut sources = Vec::new();
     for i in 0..places.len() {
-        sources.push(plan.inputs.open(tokenizer.clone(), BLOCK, selection.filter(i), &plan.reading)?);
+        let block = if plan.audio.is_some() { SOUND_BLOCK } else { BLOCK };
+        sources.push(plan.inputs.open(tokenizer.clone(), block, selection.filter(i), &plan.reading)?);
     }
     if !quiet {
         // Before the first record is read, which in reverse means that it is copied.
@@ -88,7 +96,7 @@ pub(crate) fn run(
         _ => plan.inputs.first_format()?,
     };
     if config.pool == mseq_core::Pool::None {
-        plan::check_size(args, &plan, layout.dim(), quiet)?;
+        plan::check_size(args, &plan, &selection, layout.dim(), quiet)?;
     }
     let mut metadata =
         metadata(args, &plan, &checkpoint, &config, (format, &selection), (&device, place.dtype), line)?;
@@ -117,6 +125,10 @@ pub(crate) fn run(
         if config.chunk < budget.chunk {
             say::note(&format!("the device has not the memory for more: steps of {} tokens", config.chunk));
         }
+        // Devices of a job hear the same of their kernels.
+        if let Some(note) = opened.iter().find_map(|opened| opened.note.as_deref()) {
+            say::note(note);
+        }
         resume_notes(args.resume, &plan, places.len());
     }
     let arrange = plan.reading.arrange(&config, plan.combine);
@@ -124,6 +136,10 @@ pub(crate) fn run(
     let cores = || std::thread::available_parallelism().map_or(1, |n| n.get());
     // Rows of a CPU come slowly, and a second encoder would be seen in its peak memory.
     let most = if place.cuda.is_some() { usize::MAX } else { 1 };
+    let queue_bytes = match (&plan.audio, &place.cuda) {
+        (Some(_), None) => budget.queue_bytes.min(SOUND_QUEUE),
+        _ => budget.queue_bytes,
+    };
     let encoders = if plan.threads == 0 { cores() } else { plan.threads }.min(most);
     let jobs: Vec<EmbedJob> = opened
         .into_iter()
@@ -148,7 +164,7 @@ pub(crate) fn run(
                 layout: layout.clone(),
                 arrange,
                 metadata: metadata.clone(),
-                queue_bytes: budget.queue_bytes,
+                queue_bytes,
                 encoders,
                 ahead: place.cuda.is_some(),
                 digest,
@@ -164,7 +180,11 @@ pub(crate) fn run(
             Arc::new(Counters::of_parts(parts.to_vec(), strands * selection.total))
         }
     };
-    let progress = Progress::start(args.progress, quiet, &all, bytes_total);
+    let unit = plan.audio.map_or(Unit::Bases, |audio| Unit::Sound {
+        hop: audio.options.hop.get().into(),
+        rate: audio.options.model_rate.get(),
+    });
+    let progress = Progress::start(args.progress, quiet, &all, (bytes_total, unit));
     let result = match (&output, jobs) {
         (Some(output), jobs) => {
             let whole =
@@ -414,6 +434,12 @@ fn report(summary: &Summary, plan: &JobPlan, selection: &Selection, dim: usize) 
             say::grouped(tally.unknown),
         ));
     }
+    if tally.beyond > 0
+        && let Some(audio) = &plan.audio
+    {
+        let what = if audio.options.mulaw { "were clipped" } else { "go to the model as they are" };
+        say::line(&format!("{} beyond full scale (-1 to 1) {what}", say::count(tally.beyond, "sample")));
+    }
     if tally.skipped_windows > 0 {
         say::line(&format!(
             "{} in which no token begins gave no row",
@@ -438,15 +464,25 @@ fn report(summary: &Summary, plan: &JobPlan, selection: &Selection, dim: usize) 
         Task::Classify { .. } => format!(" of {}", say::count(dim as u64, "class")),
         Task::Score => String::new(),
     };
-    let unit = if plan.audio.is_none() && tally.tokens == tally.bases { "bases" } else { "tokens" };
+    let rate = tally.tokens.saturating_sub(summary.resumed_from) as f64 / s.max(1e-3);
+    let (what, rate) = match &plan.audio {
+        Some(audio) => {
+            let tokens_a_second =
+                f64::from(audio.options.model_rate.get()) / f64::from(audio.options.hop.get());
+            let heard = say::seconds(tally.nanos as f64 / 1e9);
+            (format!("{heard} of audio"), format!("{:.0} x real time", rate / tokens_a_second))
+        }
+        None => {
+            let unit = if tally.tokens == tally.bases { "bases" } else { "tokens" };
+            (say::count(tally.bases, "base"), format!("{} {unit}/s", say::grouped(rate as u64)))
+        }
+    };
     say::line(&format!(
-        "{target}: {}{of} ({}) from {}, {} in {} ({} {unit}/s)",
+        "{target}: {}{of} ({}) from {}, {what} in {} ({rate})",
         say::count(summary.report.rows, "row"),
         say::bytes(summary.report.bytes),
         say::count(tally.records, "record"),
-        say::count(tally.bases, if plan.audio.is_some() { "sample" } else { "base" }),
         say::seconds(s),
-        say::grouped((tally.tokens.saturating_sub(summary.resumed_from) as f64 / s.max(1e-3)) as u64),
     ));
 }
 

@@ -1,79 +1,93 @@
-use std::fs::{self, File};
-use std::io::BufReader;
+use std::io::BufWriter;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::time::{Duration, Instant};
 
-use hound::{SampleFormat, WavReader, WavSpec, WavWriter};
+use hound::{SampleFormat, WavSpec, WavWriter};
+use mseq_core::Item;
 use mseq_engine::{Enhancer, choose, open_enhancer};
 use mseq_model::{Checkpoint, Encoding};
+use mseq_pipeline::SignalWatch;
+use mseq_sink::Pending;
+use mseq_source::{AudioOptions, AudioSource, Channel, Loudness, Recording, SampleKind};
 
 use super::model_files;
-use crate::args::{EnhanceArgs, Normalize};
+use crate::args::{Columns, EnhanceArgs, InputPlan, Normalize};
 use crate::{Failure, say};
 
 /// Samples that are read at a time.
 const BLOCK: usize = 1 << 16;
+/// Blocks that wait for the model.
+const WAITING: usize = 2;
+/// How long a signal may wait for a block.
+const GLANCE: Duration = Duration::from_millis(50);
 
 /// Most bytes of samples that a WAV file can say it has.
 const MOST_BYTES: u64 = u32::MAX as u64 - 1024;
 
 /// `mamba-seq enhance`.
 pub(crate) fn run(args: &EnhanceArgs, quiet: bool) -> Result<(), Failure> {
-    if args.input == Path::new("-") || args.output.as_deref() == Some(Path::new("-")) {
-        let why = "`enhance` reads and writes files: a WAV header says how long it is";
+    if args.output.as_deref() == Some(Path::new("-")) {
+        let why = "a WAV header says how long it is, so `enhance` writes files; give -o PATH";
         return Err(Failure::Usage(format!("-: {why}")));
     }
     let checkpoint = Checkpoint::open(model_files(&args.model)?)?;
     // Whether it can, before anything is read.
     checkpoint.unet()?;
     let rate = match checkpoint.audio {
-        Some(audio) if audio.encoding == Encoding::CleanUMamba => audio.sample_rate,
+        Some(audio) if audio.encoding == Encoding::CleanUMamba => NonZeroU32::new(audio.sample_rate),
         _ => return Err(mseq_model::Error::NoDecoder { model: checkpoint.name() }.into()),
     };
-    let mut input = Wav::open(&args.input, rate)?;
-    let output = match &args.output {
-        Some(path) => path.clone(),
-        None => {
-            let stem = args.input.file_stem().unwrap_or(args.input.as_os_str());
-            PathBuf::from(format!("{}.enhanced.wav", stem.to_string_lossy()))
-        }
-    };
-    if same_file(&args.input, &output) {
-        return Err(Failure::Usage(format!("{}: is the input; give another -o", output.display())));
-    }
-    let scale = match args.normalize {
-        Normalize::TwoPass => deviation(&mut Wav::open(&args.input, rate)?)? + 1e-3,
-        Normalize::Fixed(std) => std + 1e-3,
-        Normalize::None => 1.0,
-    };
-    let place = choose(&args.device, args.dtype)?;
+    let rate = rate.ok_or_else(|| Failure::Run(format!("{}: has a sample rate of 0", checkpoint.name())))?;
+    let (source, output) = open(args, rate)?;
+    let place = args.developer.at(choose(&args.device, args.dtype)?)?;
     if let Some(note) = place.note.as_ref().filter(|_| !quiet) {
         say::note(note);
     }
-    let chunk = args.chunk.map_or_else(|| place.default_chunk(&checkpoint.shape), usize::from);
-    let threads = args.threads.map_or(0, usize::from);
+    let chunk = args.chunk.map_or_else(|| place.default_chunk(&checkpoint.shape), NonZeroUsize::get);
+    let threads = args.threads.map_or(0, NonZeroUsize::get);
     let mut enhancer = open_enhancer(&place, threads, &checkpoint, chunk)?;
     let start = Instant::now();
-    let partial = PathBuf::from(format!("{}.partial", output.display()));
-    let written = denoise(&mut input, enhancer.as_mut(), scale, &partial).and_then(|done| {
-        fs::rename(&partial, &output).map_err(|e| at(&output, &e))?;
-        Ok(done)
-    });
-    let (samples, clipped) = match written {
-        Ok(done) => done,
-        Err(e) => {
-            // Best effort: the error that led here is the one to tell.
-            fs::remove_file(&partial).ok();
-            return Err(e);
-        }
+    // From here on a signal lets the unfinished file go.
+    let watch = SignalWatch::start()?;
+    let (send, heard) = sync_channel(WAITING);
+    let reader = move || read(source, &send);
+    std::thread::Builder::new()
+        .name("mseq-read".into())
+        .spawn(reader)
+        .map_err(|e| Failure::Run(format!("internal: cannot start threads: {e}")))?;
+    let heard = Hearing { heard, watch };
+    let Heard::Begin(recording) = heard.next()? else {
+        return Err(Failure::Run("internal: a recording without a beginning".into()));
     };
     if !quiet {
-        let (audio, took) = (samples as f64 / f64::from(rate), start.elapsed().as_secs_f64());
-        if clipped > 0 {
-            say::note(&format!("{} beyond full scale were clipped", say::count(clipped, "sample")));
+        notes(&recording, rate);
+    }
+    let (pending, file) = Pending::create(&output)?;
+    let spec = spec(&recording, rate);
+    let bytes = u64::from(spec.bits_per_sample / 8);
+    if recording.counted.is_some_and(|samples| samples.saturating_mul(bytes) > MOST_BYTES) {
+        return Err(too_long(&args.input));
+    }
+    let to_wav = file.try_clone().map_err(|e| at(&output, &e))?;
+    let writer = WavWriter::new(BufWriter::new(to_wav), spec).map_err(|e| at(&output, &e))?;
+    let out = Out { writer, path: &output, spec, written: 0, clipped: 0 };
+    let done = denoise(&heard, enhancer.as_mut(), recording.scale, out, &args.input)?;
+    pending.publish(&file)?;
+    if !quiet {
+        if done.beyond > 0 {
+            say::note(&format!(
+                "{} of the input beyond full scale went to the model as they are",
+                say::count(done.beyond, "sample")
+            ));
         }
+        if done.clipped > 0 {
+            say::note(&format!("{} of the output clipped at full scale", say::count(done.clipped, "sample")));
+        }
+        let (audio, took) = (done.samples as f64 / f64::from(rate.get()), start.elapsed().as_secs_f64());
         say::line(&format!(
-            "{}: {} of audio in {} on {}, {:.0} x real time; normalize {}, samples divided by {scale}",
+            "{}: {} of audio in {} on {}, {:.0} x real time; normalize {}, samples divided by {}",
             output.display(),
             say::seconds(audio),
             say::seconds(took),
@@ -84,140 +98,206 @@ pub(crate) fn run(args: &EnhanceArgs, quiet: bool) -> Result<(), Failure> {
                 Normalize::Fixed(std) => format!("fixed:{std}"),
                 Normalize::None => "none".to_owned(),
             },
+            recording.scale,
         ));
     }
     Ok(())
+}
+
+/// The recording, and where the audio goes.
+fn open(args: &EnhanceArgs, rate: NonZeroU32) -> Result<(AudioSource, PathBuf), Failure> {
+    let options = AudioOptions {
+        channel: args.channel,
+        model_rate: rate,
+        hop: NonZeroU32::MIN,
+        mulaw: false,
+        loudness: match args.normalize {
+            Normalize::TwoPass => Loudness::TwoPass,
+            Normalize::Fixed(std) => Loudness::Fixed(std),
+            Normalize::None => Loudness::None,
+        },
+    };
+    let plan = InputPlan::audio(std::slice::from_ref(&args.input), false, &Columns::default(), options)?;
+    let paths = plan.paths();
+    let input = match &paths[..] {
+        [one] => one.clone(),
+        all => {
+            let found = all.len();
+            return Err(Failure::Usage(format!(
+                "{}: is {found} recordings, and `enhance` takes one; run it for each",
+                args.input
+            )));
+        }
+    };
+    let output = match (&args.output, &input) {
+        (Some(path), _) => path.clone(),
+        (None, Some(input)) => {
+            let stem = input.file_stem().unwrap_or(input.as_os_str());
+            PathBuf::from(format!("{}.enhanced.wav", stem.to_string_lossy()))
+        }
+        (None, None) => return Err(Failure::Usage("standard input needs -o PATH".into())),
+    };
+    if input.is_some_and(|input| same_file(&input, &output)) {
+        return Err(Failure::Usage(format!("{}: is the input; give another -o", output.display())));
+    }
+    mseq_sink::check_output(&output)?;
+    match plan {
+        InputPlan::Audio(set, options) => Ok((AudioSource::open(set, options, BLOCK), output)),
+        _ => Err(Failure::Run("internal: no recording".into())),
+    }
+}
+
+/// What the output is not as the input.
+fn notes(recording: &Recording, rate: NonZeroU32) {
+    let Recording { rate: from, channels, channel, .. } = recording;
+    if *from != rate {
+        let (from, to) = (say::grouped(from.get().into()), say::grouped(rate.get().into()));
+        say::note(&format!("{from} samples a second become the {to} of the model, in the output too"));
+    }
+    if *channels > 1 {
+        let heard = match channel {
+            Channel::Mix => "the mean of all".to_owned(),
+            one => format!("channel {one}"),
+        };
+        say::note(&format!("of {channels} channels, {heard} is heard; the output has one"));
+    }
+}
+
+/// One channel at the model's rate, in the numbers of the input.
+fn spec(recording: &Recording, rate: NonZeroU32) -> WavSpec {
+    let (bits_per_sample, sample_format) = match recording.kind {
+        SampleKind::Int(bits) => (bits, SampleFormat::Int),
+        SampleKind::Float => (32, SampleFormat::Float),
+    };
+    WavSpec { channels: 1, sample_rate: rate.get(), bits_per_sample, sample_format }
 }
 
 fn at(path: &Path, e: &dyn std::fmt::Display) -> Failure {
     Failure::Run(format!("{}: {e}", path.display()))
 }
 
+fn too_long(input: &str) -> Failure {
+    Failure::Run(format!("{input}: is too long for a WAV file of 4 GiB as output; split it first"))
+}
+
 fn same_file(one: &Path, other: &Path) -> bool {
     matches!((one.canonicalize(), other.canonicalize()), (Ok(a), Ok(b)) if a == b)
 }
 
-/// A WAV file on its way through.
-struct Wav {
-    path: PathBuf,
-    reader: WavReader<BufReader<File>>,
-    spec: WavSpec,
-    /// Samples that were read.
-    done: u64,
+/// What the reader hands over.
+enum Heard {
+    Begin(Recording),
+    Samples(Vec<f32>),
+    /// With how many samples were beyond full scale.
+    End(u64),
 }
 
-impl Wav {
-    fn open(path: &Path, rate: u32) -> Result<Self, Failure> {
-        let reader = WavReader::open(path).map_err(|e| match e {
-            hound::Error::IoError(e) if e.kind() != std::io::ErrorKind::UnexpectedEof => at(path, &e),
-            e => at(
-                path,
-                &format!("is not a WAV file that can be read ({e}); `enhance` reads PCM and float WAV"),
-            ),
-        })?;
-        let spec = reader.spec();
-        if spec.channels != 1 {
-            return Err(at(
-                path,
-                &format!("has {} channels; `enhance` takes one: mix or split it first", spec.channels),
-            ));
-        }
-        if spec.sample_rate != rate {
-            let found = spec.sample_rate;
-            return Err(at(
-                path,
-                &format!("has {found} samples a second, the model {rate}: resample it first"),
-            ));
-        }
-        if u64::from(reader.duration()) * u64::from(spec.bits_per_sample.div_ceil(8)) > MOST_BYTES {
-            return Err(at(path, &"is too long for a WAV file as output: split it first"));
-        }
-        Ok(Self { path: path.to_owned(), reader, spec, done: 0 })
-    }
-
-    /// Full scale of integers.
-    fn full(&self) -> f32 {
-        (1u64 << (self.spec.bits_per_sample.max(1) - 1)) as f32
-    }
-
-    /// The next samples, in [-1, 1]; none at the end.
-    fn next(&mut self) -> Result<Vec<f32>, Failure> {
-        let by = self.full();
-        let block: hound::Result<Vec<f32>> = match self.spec.sample_format {
-            SampleFormat::Int => {
-                self.reader.samples::<i32>().take(BLOCK).map(|v| v.map(|v| v as f32 / by)).collect()
-            }
-            SampleFormat::Float => self.reader.samples::<f32>().take(BLOCK).collect(),
+/// Reads the recording; a read that hangs (standard input) then hangs nothing else.
+fn read(mut source: AudioSource, to: &SyncSender<Result<Heard, mseq_source::Error>>) {
+    loop {
+        let heard = match source.next() {
+            Err(e) => Err(e),
+            Ok(Some(Item::Begin(_))) => match source.recording() {
+                Some(recording) => Ok(Heard::Begin(recording)),
+                None => return,
+            },
+            Ok(Some(Item::Samples(samples))) => Ok(Heard::Samples(samples)),
+            Ok(Some(Item::End(tail))) => Ok(Heard::End(tail.beyond)),
+            Ok(Some(Item::Tokens(_)) | None) => return,
         };
-        let block = block.map_err(|e| {
-            at(&self.path, &format!("after sample {}: {e}; the file is cut short or damaged", self.done))
-        })?;
-        if let Some(bad) = block.iter().position(|v| !v.is_finite()) {
-            let message = format!("sample {} is {}", self.done + bad as u64 + 1, block[bad]);
-            return Err(at(&self.path, &message));
+        let last = !matches!(heard, Ok(Heard::Begin(_) | Heard::Samples(_)));
+        // Nobody waits for it any more: the other side failed, and says why.
+        if to.send(heard).is_err() || last {
+            return;
         }
-        self.done += block.len() as u64;
-        Ok(block)
     }
 }
 
-/// Unbiased standard deviation of the whole file (Welford's recurrence by blocks, in f64).
-fn deviation(wav: &mut Wav) -> Result<f32, Failure> {
-    let (mut n, mut mean, mut squares) = (0f64, 0f64, 0f64);
-    loop {
-        let block = wav.next()?;
-        if block.is_empty() {
-            break;
-        }
-        let len = block.len() as f64;
-        let own = block.iter().map(|&v| f64::from(v)).sum::<f64>() / len;
-        let spread: f64 = block.iter().map(|&v| (f64::from(v) - own).powi(2)).sum();
-        let apart = own - mean;
-        squares += spread + apart * apart * n * len / (n + len);
-        mean += apart * len / (n + len);
-        n += len;
-    }
-    Ok(if n > 1.0 { (squares / (n - 1.0)).sqrt() as f32 } else { 0.0 })
+/// The other end of the reader.
+struct Hearing {
+    heard: Receiver<Result<Heard, mseq_source::Error>>,
+    watch: SignalWatch,
 }
 
-/// Writes the denoised samples; how many, and how many had to be clipped.
-fn denoise(
-    input: &mut Wav,
-    enhancer: &mut dyn Enhancer,
-    scale: f32,
-    to: &Path,
-) -> Result<(u64, u64), Failure> {
-    let io = |e: hound::Error| at(to, &e);
-    let mut writer = WavWriter::create(to, input.spec).map_err(io)?;
-    let (mut written, mut clipped) = (0u64, 0u64);
-    loop {
-        let mut block = input.next()?;
-        block.iter_mut().for_each(|v| *v /= scale);
-        let end = block.is_empty();
-        let out = if end { enhancer.finish()? } else { enhancer.push(&block)? };
-        for v in out {
-            let v = v * scale;
-            if !v.is_finite() {
-                let message =
-                    format!("the model made sample {} of {} {v}", written + 1, input.path.display());
-                return Err(Failure::Run(message));
-            }
-            match input.spec.sample_format {
-                SampleFormat::Float => writer.write_sample(v).map_err(io)?,
-                SampleFormat::Int => {
-                    let full = f64::from(input.full());
-                    let wanted = (f64::from(v) * full).round();
-                    let fits = wanted.clamp(-full, full - 1.0);
-                    clipped += u64::from(fits != wanted);
-                    writer.write_sample(fits as i32).map_err(io)?;
+impl Hearing {
+    fn next(&self) -> Result<Heard, Failure> {
+        loop {
+            self.watch.check()?;
+            match self.heard.recv_timeout(GLANCE) {
+                Ok(heard) => return Ok(heard?),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => {
+                    return Err(Failure::Run("internal: the reader of the recording ended early".into()));
                 }
             }
-            written += 1;
-        }
-        if end {
-            break;
         }
     }
-    writer.finalize().map_err(io)?;
-    Ok((written, clipped))
+}
+
+/// The WAV file on its way.
+struct Out<'a> {
+    writer: WavWriter<BufWriter<std::fs::File>>,
+    path: &'a Path,
+    spec: WavSpec,
+    written: u64,
+    clipped: u64,
+}
+
+impl Out<'_> {
+    fn write(&mut self, v: f32) -> Result<(), Failure> {
+        match self.spec.sample_format {
+            SampleFormat::Float => self.writer.write_sample(v),
+            SampleFormat::Int => {
+                let full = 2f64.powi(i32::from(self.spec.bits_per_sample) - 1);
+                let wanted = (f64::from(v) * full).round();
+                let fits = wanted.clamp(-full, full - 1.0);
+                self.clipped += u64::from(fits != wanted);
+                self.writer.write_sample(fits as i32)
+            }
+        }
+        .map_err(|e| at(self.path, &e))?;
+        self.written += 1;
+        Ok(())
+    }
+}
+
+/// What was counted.
+struct Done {
+    samples: u64,
+    beyond: u64,
+    clipped: u64,
+}
+
+/// Writes the denoised samples.
+fn denoise(
+    heard: &Hearing,
+    enhancer: &mut dyn Enhancer,
+    scale: f32,
+    mut out: Out<'_>,
+    input: &str,
+) -> Result<Done, Failure> {
+    let most = MOST_BYTES / u64::from(out.spec.bits_per_sample / 8);
+    loop {
+        let (ready, beyond) = match heard.next()? {
+            Heard::Begin(_) => continue,
+            Heard::Samples(samples) => (enhancer.push(&samples)?, None),
+            Heard::End(beyond) => (enhancer.finish()?, Some(beyond)),
+        };
+        if out.written + ready.len() as u64 > most {
+            return Err(too_long(input));
+        }
+        for v in ready {
+            let v = v * scale;
+            if !v.is_finite() {
+                let message = format!("the model made sample {} of {input} {v}", out.written + 1);
+                return Err(Failure::Run(message));
+            }
+            out.write(v)?;
+        }
+        if let Some(beyond) = beyond {
+            let Out { writer, path, written, clipped, .. } = out;
+            writer.finalize().map_err(|e| at(path, &e))?;
+            return Ok(Done { samples: written, beyond, clipped });
+        }
+    }
 }

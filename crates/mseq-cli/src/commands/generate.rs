@@ -28,7 +28,7 @@ struct Prompts {
 }
 
 pub(super) fn run(args: &GenerateArgs, quiet: bool) -> Result<(), Failure> {
-    let checkpoint = Checkpoint::open(model_files(&args.model)?)?;
+    let checkpoint = Checkpoint::open(model_files(args.model()?)?)?;
     super::reads_dna(&checkpoint)?;
     let letters = Letters::new(&checkpoint);
     let tokenizer = DnaTokenizer::new(&checkpoint.tokens.letters, checkpoint.tokens.unknown);
@@ -70,7 +70,7 @@ pub(super) fn run(args: &GenerateArgs, quiet: bool) -> Result<(), Failure> {
             say::count(prompts.unknown, "base")
         ));
     }
-    let place = choose(&args.device, args.dtype())?;
+    let place = args.developer.at(choose(&args.device, args.dtype())?)?;
     if let (Some(why), false) = (&place.note, quiet) {
         say::note(&format!("running on the cpu: {why}"));
     }

@@ -30,18 +30,18 @@ use crate::{Failure, say};
 pub(crate) fn run(cli: Cli, line: &[OsString]) -> Result<(), Failure> {
     match cli.command {
         Command::Embed(args) => {
-            let checkpoint = Checkpoint::open(model_files(&args.job.model)?)?;
+            let checkpoint = Checkpoint::open(model_files(args.job.model()?)?)?;
             let plan = args.resolve(&checkpoint)?;
             embed::run(&args.job, checkpoint, plan, cli.quiet, cli.verbose, line)
         }
         Command::Classify(args) => {
-            let checkpoint = Checkpoint::open(model_files(&args.job.model)?)?;
+            let checkpoint = Checkpoint::open(model_files(args.job.model()?)?)?;
             let plan = args.resolve(&checkpoint)?;
             embed::run(&args.job, checkpoint, plan, cli.quiet, cli.verbose, line)
         }
         Command::Head(command) => head::run(&command, cli.quiet, line),
         Command::Score(args) => {
-            let checkpoint = Checkpoint::open(model_files(&args.job.model)?)?;
+            let checkpoint = Checkpoint::open(model_files(args.job.model()?)?)?;
             let plan = args.resolve(&checkpoint)?;
             embed::run(&args.job, checkpoint, plan, cli.quiet, cli.verbose, line)
         }
@@ -50,8 +50,11 @@ pub(crate) fn run(cli: Cli, line: &[OsString]) -> Result<(), Failure> {
         Command::Merge(args) => merge::run(&args, cli.quiet, line),
         Command::Run(args) => pipeline::run(&args, cli.quiet),
         Command::Models(command) => models::run(command),
-        Command::Doctor { verify: true, device, kernels_from } => verify::run(&device, kernels_from),
-        Command::Doctor { verify: false, .. } => doctor::run(),
+        Command::Doctor { verify: true, device, developer } => verify::run(&device, &developer),
+        Command::Doctor { developer, .. } if developer.kernels_from.is_some() => {
+            Err(Failure::Usage("doctor: --kernels-from needs --verify".into()))
+        }
+        Command::Doctor { .. } => doctor::run(),
         Command::Bench(args) => bench::run(&args, cli.quiet),
         Command::Completions { shell } => {
             let mut script = Vec::new();

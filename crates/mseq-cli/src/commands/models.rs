@@ -11,8 +11,9 @@ pub(crate) fn run(command: ModelsCommand) -> Result<(), Failure> {
     match command {
         ModelsCommand::List => list(),
         ModelsCommand::Info { model } => info(&model),
-        ModelsCommand::Verify { model, tokens, device, dtype } => {
-            model_verify::run(&model, tokens as usize, &device, dtype.map(|dtype| dtype.dtype()))
+        ModelsCommand::Verify { model, tokens, device, dtype, developer } => {
+            let place = developer.at(mseq_engine::choose(&device, dtype.map(|dtype| dtype.dtype()))?)?;
+            model_verify::run(&model, tokens as usize, &place, dtype.map(|dtype| dtype.dtype()))
         }
         ModelsCommand::Convert(_) => Err(Failure::not_built("`models convert`")),
     }

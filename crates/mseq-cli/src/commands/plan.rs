@@ -2,13 +2,14 @@
 
 use std::time::Instant;
 
-use mseq_core::{Item, Pool};
+use mseq_core::{Item, Pool, Windows};
 use mseq_engine::{BatchOutput, ChunkBatch, EngineConfig, Place, open};
 use mseq_model::Checkpoint;
 use mseq_pipeline::Output;
 use mseq_source::{DnaTokenizer, Strands};
 
 use super::budget::Budget;
+use super::select::Selection;
 use crate::args::{JobArgs, JobPlan, Task};
 use crate::{Failure, say};
 
@@ -31,32 +32,48 @@ struct Sizes {
 
 /// Counts in a pass over the input. With intervals it reads what the run would, and fails where
 /// that would; else it only counts letters.
-fn sizes(plan: &JobPlan, checkpoint: &Checkpoint) -> Result<Sizes, Failure> {
-    let windows = plan.windows(plan.inputs.first_format()?);
-    let rows_of = |bases: u64| if plan.pool == Pool::None { bases } else { windows.count(bases) };
-    let each = plan.reading.rows_a_window(plan.combine);
-    let Some(bed) = &plan.reading.bed else {
-        let counts = plan.inputs.count()?;
-        let strands = if plan.reading.strands == Strands::Both { 2 } else { 1 };
-        if let Some(audio) = &plan.audio {
-            return Ok(audio_sizes(audio, plan, &counts));
-        }
-        return Ok(Sizes {
-            records: counts.records,
-            tokens: strands * counts.bases,
-            rows: each * counts.lengths.iter().map(|&bases| rows_of(bases)).sum::<u64>(),
-            longest: counts.lengths.iter().max().copied().unwrap_or(0),
-        });
+fn sizes(plan: &JobPlan, selection: &Selection, tokenizer: &DnaTokenizer) -> Result<Sizes, Failure> {
+    let windows = match Windows::tiled(1, 1).filter(|_| plan.pool == Pool::None) {
+        Some(tokens) => tokens,
+        None => plan.windows(plan.inputs.first_format()?),
     };
-    let tokens = &checkpoint.tokens;
-    let tokenizer = DnaTokenizer::new(&tokens.letters, tokens.unknown);
-    let mut source = plan.inputs.open(tokenizer, 1 << 16, None, &plan.reading)?;
-    let (mut sizes, mut last) = (Sizes::default(), None);
+    let each = plan.reading.rows_a_window(plan.combine);
+    let mut sizes = Sizes::default();
+    let Some(bed) = &plan.reading.bed else {
+        if let Some(audio) = &plan.audio {
+            return Ok(audio_sizes(audio, plan, selection, &plan.inputs.count()?));
+        }
+        let counted;
+        let lengths = match &selection.lengths {
+            Some(lengths) => lengths,
+            None => {
+                counted = plan.inputs.count()?.lengths.into_iter().map(Some).collect::<Vec<_>>();
+                &counted
+            }
+        };
+        let strands = if plan.reading.strands == Strands::Both { 2 } else { 1 };
+        for (record, len) in (0..).zip(lengths) {
+            let Some((starts, end)) = len.and_then(|len| selection.of(record, len)) else { continue };
+            let stride = windows.stride().unwrap_or(u64::MAX);
+            let count = windows.count(len.unwrap_or(0));
+            let rows = count.min(starts.end.div_ceil(stride)) - count.min(starts.start.div_ceil(stride));
+            let tokens = end - starts.start.min(end);
+            sizes.records += 1;
+            sizes.tokens += strands * tokens;
+            sizes.rows += each * rows;
+            sizes.longest = sizes.longest.max(tokens);
+        }
+        return Ok(sizes);
+    };
+    // Of no single device: what all of them take.
+    let filter = selection.filter(usize::MAX);
+    let mut source = plan.inputs.open(tokenizer.clone(), 1 << 16, filter, &plan.reading)?;
+    let mut last = None;
     while let Some(item) = source.next()? {
         match item {
             Item::Begin(head) if last.replace(head.index) != Some(head.index) => {
                 sizes.records += 1;
-                let spans = bed.set.of(&head.id).iter().map(|i| rows_of(i.end - i.start));
+                let spans = bed.set.of(&head.id).iter().map(|i| windows.count(i.end - i.start));
                 sizes.rows += each * spans.sum::<u64>();
             }
             Item::End(tail) => {
@@ -70,12 +87,21 @@ fn sizes(plan: &JobPlan, checkpoint: &Checkpoint) -> Result<Sizes, Failure> {
 }
 
 /// Tokens and rows of recordings.
-fn audio_sizes(audio: &crate::args::AudioPlan, plan: &JobPlan, counts: &mseq_source::Counts) -> Sizes {
-    let mut sizes = Sizes { records: counts.records, ..Sizes::default() };
-    for (&samples, &rate) in counts.lengths.iter().zip(&counts.rates) {
+fn audio_sizes(
+    audio: &crate::args::AudioPlan,
+    plan: &JobPlan,
+    selection: &Selection,
+    counts: &mseq_source::Counts,
+) -> Sizes {
+    let mut sizes = Sizes::default();
+    for ((&samples, &rate), record) in counts.lengths.iter().zip(&counts.rates).zip(0..) {
+        if selection.of(record, samples).is_none() {
+            continue;
+        }
         let of_model = u128::from(samples) * u128::from(audio.options.model_rate.get());
         let of_model = u64::try_from(of_model.div_ceil(u128::from(rate.get()))).unwrap_or(u64::MAX);
         let tokens = audio.config.front.map_or(of_model, |front| front.frames(of_model));
+        sizes.records += 1;
         sizes.tokens += tokens;
         sizes.rows += match plan.pool {
             Pool::None => tokens,
@@ -100,7 +126,13 @@ fn row_bytes(plan: &JobPlan, dim: usize) -> u64 {
 }
 
 /// Says how large a file of one row a token becomes, and refuses beyond 100 GB without `--yes`.
-pub(super) fn check_size(args: &JobArgs, plan: &JobPlan, dim: usize, quiet: bool) -> Result<(), Failure> {
+pub(super) fn check_size(
+    args: &JobArgs,
+    plan: &JobPlan,
+    selection: &Selection,
+    dim: usize,
+    quiet: bool,
+) -> Result<(), Failure> {
     let each = row_bytes(plan, dim);
     if plan.inputs.has_stdin() && plan.reading.bed.is_none() {
         if !quiet {
@@ -113,7 +145,10 @@ pub(super) fn check_size(args: &JobArgs, plan: &JobPlan, dim: usize, quiet: bool
     }
     let bases = match &plan.reading.bed {
         Some(bed) => bed.set.intervals().iter().map(|i| i.end - i.start).fold(0, u64::saturating_add),
-        None => plan.inputs.count()?.bases,
+        None => {
+            let counts = plan.inputs.count()?;
+            plan.audio.map_or(counts.bases, |audio| audio_sizes(&audio, plan, selection, &counts).rows)
+        }
     };
     let rows = bases.saturating_mul(plan.reading.rows_a_window(plan.combine));
     let bytes = rows.saturating_mul(each);
@@ -132,11 +167,12 @@ pub(super) fn check_size(args: &JobArgs, plan: &JobPlan, dim: usize, quiet: bool
 
 /// Prints what a run would do.
 pub(super) fn dry_run(
+    args: &JobArgs,
     plan: &JobPlan,
     checkpoint: &Checkpoint,
     config: &EngineConfig,
     (budget, dim): (Budget, usize),
-    place: &Place,
+    places: &[Place],
 ) -> Result<(), Failure> {
     if plan.inputs.has_stdin() {
         return Err(Failure::Usage(
@@ -144,7 +180,10 @@ pub(super) fn dry_run(
                 .into(),
         ));
     }
-    let sizes = sizes(plan, checkpoint)?;
+    let [place, ..] = places else { return Err(Failure::Run("no device".into())) };
+    let tokenizer = DnaTokenizer::new(&checkpoint.tokens.letters, checkpoint.tokens.unknown);
+    let selection = Selection::new(args, plan, config, &tokenizer, (true, places.len()))?;
+    let sizes = sizes(plan, &selection, &tokenizer)?;
     let scratch = match plan.reading.scratch(&plan.inputs) {
         None => "none".to_owned(),
         Some(need) => {
@@ -156,20 +195,35 @@ pub(super) fn dry_run(
     let row_bytes = row_bytes(plan, dim);
     let memory = 4 * shape.parameters() as u64 + budget.total;
     let (device, rate) = measure(plan, checkpoint, config, place)?;
+    // The devices work side by side, and the one with the most bases ends last.
+    let (most, sum) = (selection.loads.iter().max(), selection.loads.iter().sum::<u64>().max(1));
+    let share = most.map_or(1.0, |most| *most as f64 / sum as f64);
+    let balance = match selection.loads.len() {
+        0 => String::new(),
+        n => format!(
+            "balance  {} bases on the devices, {:.1} % of even\n",
+            selection.loads.iter().map(|&bases| say::grouped(bases)).collect::<Vec<_>>().join(" + "),
+            100.0 / (share * n as f64),
+        ),
+    };
+    let more = match places.len() {
+        1 => String::new(),
+        n => format!(" and {} more", n - 1),
+    };
     let target = match &plan.output {
         Output::Parquet(path) | Output::Track(path, _) | Output::Log(path) => path.display().to_string(),
         Output::Stdout => "standard output (Arrow IPC stream)".to_owned(),
     };
     say::out(&format!(
         "model    {} ({} parameters, {} layers, d_model {})\n\
-         device   {device}, chunk {} tokens\n\
+         device   {device}{more}, chunk {} tokens\n{balance}\
          records  {}\n\
          tokens   {}\n\
          rows     {}\n\
          output   {target}, up to {}{}\n\
          memory   about {}\n\
          scratch  {scratch}\n\
-         time     about {} ({} tokens/s measured now)\n",
+         time     about {} ({} tokens/s{} measured now)\n",
         checkpoint.name(),
         say::grouped(shape.parameters() as u64),
         shape.n_layer,
@@ -181,8 +235,9 @@ pub(super) fn dry_run(
         say::bytes(sizes.rows * row_bytes),
         if plan.inputs.keeps() { ", and the kept columns" } else { "" },
         say::bytes(memory),
-        say::seconds(sizes.tokens as f64 / rate),
+        say::seconds(sizes.tokens as f64 * share / rate),
         say::grouped(rate as u64),
+        if places.len() > 1 { " a device" } else { "" },
     ))
 }
 

@@ -23,6 +23,10 @@ pub(super) struct Selection {
     wanted: Option<Arc<Share>>,
     /// Of several devices: which of these each takes.
     devices: Vec<Arc<Share>>,
+    /// Bases that each of several devices reads.
+    pub(super) loads: Vec<u64>,
+    /// For a dry run: bases of each record, `None` for one that can't be read.
+    pub(super) lengths: Option<Vec<Option<u64>>>,
     /// Bases of all records, when they were counted.
     pub(super) total: u64,
     /// Records left out for an illegal byte.
@@ -72,10 +76,13 @@ impl Selection {
             return Ok(Self::default());
         }
         // With intervals the pass also says how much of each record is read.
+        let mut heard = None;
         let (lengths, bad) = if skip || plan.reading.bed.is_some() {
             good_records(plan, tokenizer, quiet, skip)?
         } else {
             let counts = plan.inputs.count()?;
+            // Progress counts samples of the model.
+            heard = plan.audio.map(|audio| counts.at_rate(audio.options.model_rate));
             (counts.lengths.into_iter().map(Some).collect(), 0)
         };
         let shard = args.shard.unwrap_or(Shard { index: 1, of: 1 });
@@ -89,14 +96,25 @@ impl Selection {
             None => share(&lengths, shard),
         };
         let mut digest = Sha256::new();
-        let total = lengths.iter().flatten().sum();
+        let total = heard.unwrap_or_else(|| lengths.iter().flatten().sum());
         lengths.iter().for_each(|len| digest.update(len.map_or(u64::MAX, |l| l).to_le_bytes()));
         let input = digest.finalize().iter().map(|b| format!("{b:02x}")).collect();
-        let devices = match devices {
-            1 => Vec::new(),
+        let (devices, loads) = match devices {
+            1 => (Vec::new(), Vec::new()),
             n => spread(&lengths, &wanted, n),
         };
-        Ok(Self { wanted: Some(Arc::new(wanted)), devices, total, bad, input: Some(input) })
+        let lengths = args.dry_run.then_some(lengths);
+        Ok(Self { wanted: Some(Arc::new(wanted)), devices, loads, lengths, total, bad, input: Some(input) })
+    }
+
+    /// Of a record of `len` bases: where the windows start that are wanted of it, and how far it is
+    /// read. `None` for a record that is not.
+    pub(super) fn of(&self, record: u64, len: u64) -> Option<(Range<u64>, u64)> {
+        let Some(wanted) = &self.wanted else { return Some((0..u64::MAX, len)) };
+        match wanted.parts.get(&record) {
+            Some((starts, end)) => Some((starts.clone(), (*end).min(len))),
+            None => wanted.has(record).then_some((0..u64::MAX, len)),
+        }
     }
 
     /// Leaves out what is not wanted, or not of device number `device` where there are several.
@@ -190,15 +208,25 @@ fn share(lengths: &[Option<u64>], shard: Shard) -> Share {
     mine
 }
 
-/// Which of the wanted records each of `devices` devices takes: whole ones, longest first.
-fn spread(lengths: &[Option<u64>], wanted: &Share, devices: usize) -> Vec<Arc<Share>> {
+/// Which of the wanted records each of `devices` devices takes: whole ones, longest first. And the
+/// bases of each.
+fn spread(lengths: &[Option<u64>], wanted: &Share, devices: usize) -> (Vec<Arc<Share>>, Vec<u64>) {
     let bases = |(len, record): (&Option<u64>, u64)| match wanted.parts.get(&record) {
         Some((starts, end)) => Some(end - starts.start.min(*end)),
         None => len.filter(|_| wanted.has(record)),
     };
     let lengths: Vec<Option<u64>> = lengths.iter().zip(0u64..).map(bases).collect();
     let of = devices as u32;
-    (1..=of).map(|index| Arc::new(share(&lengths, Shard { index, of }))).collect()
+    let load = |share: &Share| {
+        let mine = lengths.iter().zip(0u64..).filter(|(_, record)| share.has(*record));
+        mine.filter_map(|(len, _)| *len).sum::<u64>()
+    };
+    let each = (1..=of).map(|index| share(&lengths, Shard { index, of }));
+    each.map(|share| {
+        let bases = load(&share);
+        (Arc::new(share), bases)
+    })
+    .unzip()
 }
 
 /// The stretch of one shard, when a record may be cut: all records are laid end to end and cut in
@@ -265,6 +293,28 @@ mod tests {
         let records = |share: Share| (0..57u64).filter(|&i| share.has(i)).count();
         assert_eq!(records(share(&lengths, Shard { index: 50, of })), 1);
         assert_eq!(records(share(&lengths, Shard { index: of, of })), 0);
+    }
+
+    /// Chromosomes 1 to 22, X and Y of GRCh38 in millions of bases, on as many devices as a host has.
+    #[test]
+    fn devices_get_even_parts_of_a_genome() {
+        let genome = [
+            249, 242, 198, 190, 182, 171, 159, 145, 138, 134, 135, 133, 114, 107, 102, 90, 83, 80, 59, 64,
+            47, 51, 156, 57,
+        ];
+        let lengths: Vec<Option<u64>> = genome.into_iter().map(|m| Some(m * 1_000_000)).collect();
+        let all = share(&lengths, Shard { index: 1, of: 1 });
+        for (devices, even) in [(1, 1.0), (2, 0.99), (4, 0.98), (8, 0.94)] {
+            let (shares, loads) = spread(&lengths, &all, devices);
+            let total: u64 = lengths.iter().flatten().sum();
+            assert_eq!(loads.iter().sum::<u64>(), total);
+            let owners = |i| shares.iter().filter(|share| share.has(i)).count();
+            assert!((0..24).all(|i| owners(i) == 1));
+            let most = loads.iter().copied().max().unwrap();
+            let reached = total as f64 / (devices as u64 * most) as f64;
+            println!("{devices} devices: {loads:?}, {reached:.4} of even");
+            assert!(reached >= even, "{devices}: {reached}");
+        }
     }
 
     #[test]

@@ -16,7 +16,7 @@ use mseq_source::{DnaTokenizer, Strands};
 use super::embed::command_text;
 use super::model_files;
 use crate::args::{OnBadRecord, VariantStrand, VariantsArgs};
-use crate::progress::Progress;
+use crate::progress::{Progress, Unit};
 use crate::{Failure, say};
 
 pub(super) fn run(args: &VariantsArgs, quiet: bool, line: &[OsString]) -> Result<(), Failure> {
@@ -29,7 +29,7 @@ pub(super) fn run(args: &VariantsArgs, quiet: bool, line: &[OsString]) -> Result
     super::reads_dna(&checkpoint)?;
     checkpoint.config.reads_left_to_right()?;
     checkpoint.has_lm_head()?;
-    let place = choose(&args.device, args.dtype())?;
+    let place = args.developer.at(choose(&args.device, args.dtype())?)?;
     let chunk = args.chunk.map_or_else(|| place.default_chunk(&checkpoint.shape), |n| n as usize);
     let threads = args.threads.map_or(0, |n| n as usize);
     let vcf = VcfFile::new(&args.vcf)?;
@@ -111,7 +111,7 @@ pub(super) fn run(args: &VariantsArgs, quiet: bool, line: &[OsString]) -> Result
     }
     let target = job.output.clone();
     let counters: Arc<Counters> = Arc::default();
-    let progress = Progress::start(args.progress, quiet, &counters, None);
+    let progress = Progress::start(args.progress, quiet, &counters, (None, Unit::Bases));
     let result = mseq_pipeline::variants(job, &counters);
     progress.finish(result.is_ok());
     let summary = result?;

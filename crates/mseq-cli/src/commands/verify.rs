@@ -2,18 +2,19 @@
 //! CPU engine.
 
 use std::fmt::Write;
-use std::path::PathBuf;
 
 use mseq_backend::{Backend, Decode, LaneSpan};
 use mseq_core::{DType, DeviceSpec};
 use mseq_cpu::CpuBackend;
-use mseq_cuda::{CudaBackend, CudaConfig};
+use mseq_cuda::{CudaBackend, CudaConfig, Specialized};
+use mseq_engine::Place;
 use mseq_model::arch::Mamba;
-use mseq_model::{Checkpoint, ModelFiles};
+use mseq_model::{Checkpoint, MambaShape, ModelFiles};
 use mseq_testkit::model::{ModelShape, VOCAB, random_model_of};
 use mseq_testkit::{Check, Random};
 
-use super::verify_audio::Clean;
+use super::verify_audio::Sounding;
+use crate::args::DeveloperArgs;
 use crate::{Failure, say};
 
 /// Random inputs an op.
@@ -22,11 +23,13 @@ const SEEDS: u64 = 3;
 /// Least share that the scan has in the output of a model, so that a wrong scan shows.
 const SHARE: f64 = 0.5;
 
-/// Models, and the tokens that go through them: the width of the built-in kernels, and an odd one.
-const MODELS: [(ModelShape, usize); 3] = [
+/// Models, and the tokens that go through them: shapes of the built-in kernels, and odd ones.
+const MODELS: [(ModelShape, usize); 5] = [
     (ModelShape { d_model: 64, n_layer: 4, expand: 2, d_state: 16, d_conv: 4 }, 6000),
     (ModelShape { d_model: 256, n_layer: 8, expand: 2, d_state: 16, d_conv: 4 }, 4000),
     (ModelShape { d_model: 29, n_layer: 3, expand: 1, d_state: 10, d_conv: 3 }, 3000),
+    (ModelShape { d_model: 64, n_layer: 4, expand: 2, d_state: 24, d_conv: 3 }, 3000),
+    (ModelShape { d_model: 64, n_layer: 4, expand: 2, d_state: 40, d_conv: 4 }, 3000),
 ];
 
 /// Largest norm-wise difference from the f32 of the CPU, over all rows of a model.
@@ -35,6 +38,15 @@ pub(super) fn model_limit(dtype: DType) -> f64 {
         DType::F32 => 1e-5,
         DType::F16 => 2e-3,
         DType::Bf16 => 1e-2,
+    }
+}
+
+/// Largest norm-wise difference between two ways to cut the same tokens into steps. Deeper and wider models
+/// than these amplify rounding, so for them it is that from the CPU.
+pub(super) fn chunk_limit(dtype: DType, shape: &MambaShape) -> f64 {
+    match dtype {
+        DType::F32 if shape.d_model <= 256 && shape.n_layer <= 8 => 1e-6,
+        _ => model_limit(dtype),
     }
 }
 
@@ -60,7 +72,7 @@ impl Report {
         let verdict = if failed.is_empty() { "ok" } else { "FAILED" };
         let _ = writeln!(
             self.table,
-            "{device:<8} {dtype:<5} {what:<30} {:>6} {:>10.2e} {:>9.0e}  {verdict}",
+            "{device:<8} {dtype:<5} {what:<32} {:>6} {:>10.2e} {:>9.0e}  {verdict}",
             checks.len(),
             worst.error,
             worst.limit,
@@ -70,12 +82,17 @@ impl Report {
 
     /// A line for something that did not run at all.
     fn broken(&mut self, device: &str, dtype: DType, what: &str, why: &dyn std::fmt::Display) {
-        let _ = writeln!(self.table, "{device:<8} {dtype:<5} {what:<30} FAILED: {why}");
+        let _ = writeln!(self.table, "{device:<8} {dtype:<5} {what:<32} FAILED: {why}");
         self.failed.push(format!("{device} {dtype} {what}: {why}"));
     }
 
     fn ops<B: Decode>(&mut self, device: &str, backend: &B) {
-        for (name, op) in mseq_testkit::all::<B>() {
+        self.some_ops(device, backend, "", |_| true);
+    }
+
+    fn some_ops<B: Decode>(&mut self, device: &str, backend: &B, note: &str, which: impl Fn(&str) -> bool) {
+        for (name, op) in mseq_testkit::all::<B>().into_iter().filter(|(name, _)| which(name)) {
+            let name = &format!("{name}{note}");
             let mut checks = Vec::new();
             for seed in 1..=SEEDS {
                 match op(backend, seed) {
@@ -89,11 +106,8 @@ impl Report {
 }
 
 /// Verifies the CPU, or a CUDA device in each arithmetic that it has.
-pub(super) fn run(device: &DeviceSpec, kernels_from: Option<PathBuf>) -> Result<(), Failure> {
-    if let Some(folder) = kernels_from.as_deref().filter(|folder| !folder.is_dir()) {
-        return Err(Failure::Run(format!("{}: no such folder", folder.display())));
-    }
-    let place = mseq_engine::choose(device, None)?;
+pub(super) fn run(device: &DeviceSpec, developer: &DeveloperArgs) -> Result<(), Failure> {
+    let place = developer.at(mseq_engine::choose(device, None)?)?;
     let cpu = CpuBackend::new(0).map_err(|e| Failure::Run(e.to_string()))?;
     let mut report = Report::default();
     let mut head = String::new();
@@ -104,7 +118,7 @@ pub(super) fn run(device: &DeviceSpec, kernels_from: Option<PathBuf>) -> Result<
             }
             report.ops("cpu", &cpu);
             // In steps and beside a neighbour against itself in one step: the very bits.
-            for model in Clean::all(&cpu)? {
+            for model in Sounding::all(&cpu)? {
                 let checks = model.compare(&cpu, 8)?;
                 report.add("cpu", DType::F32, &model.name, &checks);
             }
@@ -112,7 +126,7 @@ pub(super) fn run(device: &DeviceSpec, kernels_from: Option<PathBuf>) -> Result<
         Some(info) => {
             let _ = writeln!(head, "{}\n", info.label());
             let models = Model::all(&cpu)?;
-            let clean = Clean::all(&cpu)?;
+            let sounding = Sounding::all(&cpu)?;
             let types = DType::ALL.into_iter().filter(|&d| d != DType::Bf16 || info.capability >= (8, 0));
             for dtype in types {
                 let name = format!("cuda:{}", info.index);
@@ -121,7 +135,8 @@ pub(super) fn run(device: &DeviceSpec, kernels_from: Option<PathBuf>) -> Result<
                     dtype,
                     d_inner: 128,
                     chunk: 4096,
-                    kernels_from: kernels_from.clone(),
+                    sizes: None,
+                    kernels_from: place.kernels_from.clone(),
                 };
                 let backend = match CudaBackend::new(&config) {
                     Ok(backend) => backend,
@@ -139,7 +154,7 @@ pub(super) fn run(device: &DeviceSpec, kernels_from: Option<PathBuf>) -> Result<
                     );
                 }
                 report.ops(&name, &backend);
-                for model in &clean {
+                for model in &sounding {
                     match model.compare(&backend, backend.grid()) {
                         Ok(checks) => report.add(&name, dtype, &model.name, &checks),
                         Err(e) => report.broken(&name, dtype, &model.name, &e.message().unwrap_or_default()),
@@ -151,11 +166,18 @@ pub(super) fn run(device: &DeviceSpec, kernels_from: Option<PathBuf>) -> Result<
                         Err(e) => report.broken(&name, dtype, &model.name, &e.message().unwrap_or_default()),
                     }
                 }
+                let place = Place { dtype, ..place.clone() };
+                for model in models.iter().filter(|model| model.is_odd()) {
+                    let why = report.made_for(&name, &place, model)?;
+                    if let (Some(why), DType::F32) = (why, dtype) {
+                        let _ = writeln!(head, "{why}\n");
+                    }
+                }
             }
         }
     }
     say::out(&format!(
-        "{head}{:<8} {:<5} {:<30} {:>6} {:>10} {:>9}\n{}",
+        "{head}{:<8} {:<5} {:<32} {:>6} {:>10} {:>9}\n{}",
         "device", "dtype", "what", "checks", "worst", "limit", report.table
     ))?;
     if report.failed.is_empty() {
@@ -166,6 +188,39 @@ pub(super) fn run(device: &DeviceSpec, kernels_from: Option<PathBuf>) -> Result<
         "{} of these results are off; please report them with the output of `mamba-seq doctor`",
         report.failed.len()
     )))
+}
+
+/// Ops that have a form of their own for a shape.
+const SPECIAL_OPS: [&str; 5] = [
+    "causal_conv1d_fwd",
+    "causal_conv1d_update",
+    "selective_scan_fwd",
+    "selective_state_update",
+    "mixer_update",
+];
+
+impl Report {
+    /// A model, and the ops, with kernels that are made for its shape; or why there are none.
+    fn made_for(&mut self, device: &str, place: &Place, model: &Model) -> Result<Option<String>, Failure> {
+        let Some(backend) = place.open_cuda(&model.checkpoint.shape, 4096)? else { return Ok(None) };
+        match backend.specialized() {
+            Specialized::NotNeeded => return Ok(None),
+            Specialized::Off => {
+                return Ok(Some("MSEQ_NO_SPECIALIZE=1: no kernels for odd shapes".to_owned()));
+            }
+            failed @ Specialized::Failed { .. } => return Ok(failed.note()),
+            Specialized::Made(_) => {}
+        }
+        let MambaShape { d_state, d_conv, .. } = model.checkpoint.shape;
+        let note = format!(", {d_state}/{d_conv}");
+        self.some_ops(device, &backend, &note, |name| SPECIAL_OPS.contains(&name));
+        let name = format!("{}, made for it", model.name);
+        match model.compare(&backend) {
+            Ok(checks) => self.add(device, place.dtype, &name, &checks),
+            Err(e) => self.broken(device, place.dtype, &name, &e.message().unwrap_or_default()),
+        }
+        Ok(None)
+    }
 }
 
 /// A random model with what the CPU makes of it.
@@ -183,7 +238,9 @@ impl Model {
     /// The random ones, then the built-in ones.
     fn all(cpu: &CpuBackend) -> Result<Vec<Self>, Failure> {
         let random = MODELS.into_iter().map(|(shape, tokens)| Self::random(cpu, shape, tokens));
-        let built_in = mseq_data::builtins().iter().map(|model| {
+        // Those that read samples are in `verify_audio`.
+        let dna = mseq_data::builtins().iter().filter(|model| model.modality == "dna");
+        let built_in = dna.map(|model| {
             let checkpoint = Checkpoint::open(super::model_files(model.name)?)?;
             Self::new(cpu, model.name.to_owned(), checkpoint, 5000)
         });
@@ -202,7 +259,16 @@ impl Model {
             )));
         }
         model.name = format!("model {d_model} x {n_layer}, scan {share:.2}");
+        if model.is_odd() {
+            model.name = format!("model {d_model} x {n_layer}, {}/{}", shape.d_state, shape.d_conv);
+        }
         Ok(model)
+    }
+
+    /// Whether the built-in kernels are made for another shape.
+    fn is_odd(&self) -> bool {
+        let MambaShape { d_state, d_conv, .. } = self.checkpoint.shape;
+        (d_state, d_conv) != (16, 4)
     }
 
     fn new(cpu: &CpuBackend, name: String, checkpoint: Checkpoint, tokens: usize) -> Result<Self, Failure> {
@@ -231,7 +297,10 @@ impl Model {
             match &first {
                 None => first = Some(hidden),
                 Some(first) if what == "one step" => checks.push(Check::twice(what, first, &hidden)),
-                Some(_) => {}
+                Some(first) => {
+                    let limit = chunk_limit(backend.dtype(), &self.checkpoint.shape);
+                    checks.push(Check::new(format!("{what} against one"), &hidden, &wide(first), limit));
+                }
             }
         }
         Ok(checks)

@@ -1,4 +1,4 @@
-//! Whole CleanUMamba models for `doctor --verify`.
+//! Whole models of audio for `doctor --verify`: random ones of the CleanUMamba family, and the built-in ones.
 
 use mseq_backend::{Backend, LaneSpan};
 use mseq_core::{DType, Front};
@@ -8,12 +8,12 @@ use mseq_model::{Checkpoint, Error};
 use mseq_testkit::audio::{CleanShape, random_clean};
 use mseq_testkit::{Check, Random};
 
-use super::verify::{in_memory, wide};
+use super::verify::{in_memory, model_limit, wide};
 use crate::Failure;
 
-/// Largest norm-wise difference from the f32 of the CPU. Between the samples and the output lie twice as
-/// many roundings as in a model of tokens: two a level, down and up.
-fn limit(dtype: DType) -> f64 {
+/// Largest norm-wise difference of a CleanUMamba from the f32 of the CPU. Between the samples and the output
+/// lie twice as many roundings as in a model of tokens: two a level, down and up.
+fn clean_limit(dtype: DType) -> f64 {
     match dtype {
         DType::F32 => 1e-5,
         DType::F16 => 4e-3,
@@ -43,31 +43,48 @@ const MODELS: [(&str, CleanShape, usize); 2] = [
     ),
 ];
 
-/// A random model with what the CPU makes of some samples.
-pub(super) struct Clean {
+/// Samples that go through a built-in model: 400 frames of 10 ms, and a last one that is not whole.
+const BUILT_IN_SAMPLES: usize = 64_037;
+
+/// A model with what the CPU makes of some samples.
+pub(super) struct Sounding {
     pub(super) name: String,
     checkpoint: Checkpoint,
     front: Front,
     samples: Vec<f32>,
     /// (frames, d_model).
     hidden: Vec<f32>,
-    denoised: Vec<f32>,
+    /// Where the model has a decoder.
+    denoised: Option<Vec<f32>>,
 }
 
-impl Clean {
+impl Sounding {
+    /// The random ones, then the built-in ones.
     pub(super) fn all(cpu: &CpuBackend) -> Result<Vec<Self>, Failure> {
-        let all = MODELS.into_iter().map(|(name, shape, samples)| {
-            let checkpoint = in_memory(random_clean(shape, 5))?;
-            let front = checkpoint.unet()?.front();
+        let random = MODELS.into_iter().map(|(name, shape, samples)| {
             let samples = Random::new(samples as u64).values(samples, -2.0, 2.0);
-            let (hidden, denoised) = (Vec::new(), Vec::new());
-            let mut model = Self { name: name.to_owned(), checkpoint, front, samples, hidden, denoised };
-            let frames = model.frames(&model.samples);
-            model.hidden = model.hidden(cpu, &[frames])?;
-            model.denoised = model.denoise(cpu, &[frames])?;
-            Ok(model)
+            Self::new(cpu, name, in_memory(random_clean(shape, 5))?, samples)
         });
-        all.collect()
+        let audio = mseq_data::builtins().iter().filter(|model| model.modality == "audio");
+        let built_in = audio.map(|model| {
+            let checkpoint = Checkpoint::open(super::model_files(model.name)?)?;
+            Self::new(cpu, model.name, checkpoint, sweep(BUILT_IN_SAMPLES))
+        });
+        random.chain(built_in).collect()
+    }
+
+    fn new(cpu: &CpuBackend, name: &str, checkpoint: Checkpoint, samples: Vec<f32>) -> Result<Self, Failure> {
+        let Some(front) = checkpoint.front() else {
+            return Err(Failure::Run(format!("internal: {name} does not read samples")));
+        };
+        let (hidden, denoised) = (Vec::new(), None);
+        let mut model = Self { name: name.to_owned(), checkpoint, front, samples, hidden, denoised };
+        let frames = model.frames(&model.samples);
+        model.hidden = model.hidden(cpu, &[frames])?;
+        if model.checkpoint.unet().is_ok() {
+            model.denoised = Some(model.denoise(cpu, &[frames])?);
+        }
+        Ok(model)
     }
 
     fn frames(&self, samples: &[f32]) -> usize {
@@ -77,16 +94,20 @@ impl Clean {
     /// In one step and in several, between which the state is carried.
     pub(super) fn compare<B: Backend>(&self, backend: &B, grid: usize) -> Result<Vec<Check>, Failure> {
         let frames = self.frames(&self.samples);
-        let limit = limit(backend.dtype());
+        let limit = match self.denoised {
+            Some(_) => clean_limit(backend.dtype()),
+            None => model_limit(backend.dtype()),
+        };
         let is_cpu = backend.dtype() == DType::F32 && backend.name().starts_with("cpu");
         let steps = [1, grid, 3, frames];
         let mut checks = Vec::new();
         for (what, cuts) in [("one step", &[frames][..]), ("four steps", &steps)] {
             let hidden = self.hidden(backend, cuts)?;
-            let denoised = self.denoise(backend, cuts)?;
-            for (part, found, truth) in
-                [("hidden states", &hidden, &self.hidden), ("denoised samples", &denoised, &self.denoised)]
-            {
+            let mut parts = vec![("hidden states", hidden, &self.hidden)];
+            if let Some(truth) = &self.denoised {
+                parts.push(("denoised samples", self.denoise(backend, cuts)?, truth));
+            }
+            for (part, found, truth) in &parts {
                 let what = format!("{part}, {what}");
                 checks.push(Check::new(&what, found, &wide(truth), limit));
                 if is_cpu {
@@ -150,4 +171,17 @@ impl Clean {
         }
         Ok(out)
     }
+}
+
+/// A tone that rises from 100 to 6,000 Hz over noise and a click every half second, as loud as speech:
+/// what a trained model has heard the like of.
+fn sweep(samples: usize) -> Vec<f32> {
+    let noise = Random::new(3).values(samples, -0.01, 0.01);
+    let at = |(i, noise): (usize, f32)| {
+        let share = i as f32 / samples as f32;
+        let cycles = share * (0.1 + 2.95 * share) * samples as f32 / 16.0;
+        let click = if i % 8000 < 20 { 0.3 } else { 0.0 };
+        0.15 * (std::f32::consts::TAU * cycles.fract()).sin() + noise + click
+    };
+    noise.into_iter().enumerate().map(at).collect()
 }

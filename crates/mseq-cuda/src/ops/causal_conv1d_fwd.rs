@@ -4,7 +4,7 @@ use mseq_kernels::{Elem, launch};
 
 use crate::CudaBackend;
 use crate::buffer::arg;
-use crate::module::Arg;
+use crate::module::{Arg, For};
 
 /// The convolution over all tiles, then the new state in a launch of its own: the tiles of a lane
 /// still read the old one.
@@ -19,9 +19,11 @@ pub(crate) fn causal_conv1d_fwd(backend: &CudaBackend, op: CausalConv1dFwd<'_, C
     let tables = scratch.tables.get(device, lanes, d_inner, backend.tile)?;
     let (state, stride) = (conv_state.arg(), Arg::I32(x.stride));
     let pieces = launch::conv_pieces(tables.conv_longest);
-    kernels.launch(
+    let sizes = For { d_state: None, d_conv: Some(d_conv) };
+    kernels.launch_for(
         device,
         "causal_conv1d_fwd",
+        sizes,
         launch::causal_conv1d_fwd(tables.conv_tiles, pieces, d_inner),
         &[
             arg(&x),
@@ -40,9 +42,10 @@ pub(crate) fn causal_conv1d_fwd(backend: &CudaBackend, op: CausalConv1dFwd<'_, C
     if d_conv == 1 || lanes.iter().all(|lane| lane.slot.is_none()) {
         return Ok(());
     }
-    kernels.launch(
+    kernels.launch_for(
         device,
         "causal_conv1d_state",
+        sizes,
         launch::per_lane(tables.lanes, d_inner),
         &[
             arg(&x),

@@ -5,7 +5,7 @@ use mseq_kernels::launch;
 use super::causal_conv1d_fwd::check_taps;
 use crate::CudaBackend;
 use crate::buffer::arg;
-use crate::module::Arg;
+use crate::module::{Arg, For};
 
 /// One thread a channel and sequence.
 pub(crate) fn causal_conv1d_update(
@@ -18,9 +18,10 @@ pub(crate) fn causal_conv1d_update(
         return Ok(());
     }
     let at = backend.scratch()?.send_slots(&backend.device, slots)?;
-    backend.kernels.launch(
+    backend.kernels.launch_for(
         &backend.device,
         "causal_conv1d_update",
+        For { d_state: None, d_conv: Some(d_conv) },
         launch::per_lane(slots.len(), d_inner),
         &[
             arg(&x),

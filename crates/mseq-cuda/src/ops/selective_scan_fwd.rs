@@ -5,7 +5,7 @@ use mseq_kernels::{Elem, launch};
 use super::{same, without_gaps};
 use crate::CudaBackend;
 use crate::buffer::{CudaBuffer, address, arg};
-use crate::module::Arg;
+use crate::module::{Arg, For};
 
 /// Lanes of several tiles: what each tile adds (`scan_tile_ends`), the state at each tile's start
 /// (`scan_carry`), then all outputs side by side (`scan_apply`). Lanes of one tile need the last only.
@@ -26,7 +26,10 @@ pub(crate) fn selective_scan_fwd(backend: &CudaBackend, op: SelectiveScanFwd<'_,
     let (device, kernels) = (&backend.device, &backend.kernels);
     let mut scratch = backend.scratch()?;
     let tables = scratch.tables.get(device, op.lanes, d_inner, backend.tile)?;
-    let fast = launch::scan_is_fast(d_inner, d_state) && [&op.u, &op.dt, &op.z].into_iter().all(in_sixteens);
+    let sizes = For { d_state: Some(d_state), d_conv: None };
+    let made = kernels.made_for("scan_apply", sizes) && launch::scan_can_be_fast(d_inner, d_state);
+    let fast = (made || launch::scan_is_fast(d_inner, d_state))
+        && [&op.u, &op.dt, &op.z].into_iter().all(in_sixteens);
     let grid = |tiles| {
         if fast { launch::scan(tiles, d_inner) } else { launch::scan_generic(tiles, d_inner, d_state) }
     };
@@ -43,9 +46,10 @@ pub(crate) fn selective_scan_fwd(backend: &CudaBackend, op: SelectiveScanFwd<'_,
         let ends = Arg::Ptr(Elem::F32, scratch.ends.room(device, 4 * parallel * d_state * d_inner)?);
         let sums = Arg::Ptr(Elem::F32, scratch.tile_sums.room(device, 4 * parallel * d_inner)?);
         let tiles = Arg::I32(parallel);
-        kernels.launch(
+        kernels.launch_for(
             device,
             if fast { "scan_tile_ends" } else { "scan_tile_ends_generic" },
+            sizes,
             grid(parallel),
             &[&[u, dt, b, a2, dt_bias, ends, sums, tile_table, tiles, width, bc_stride], last].concat(),
         )?;
@@ -84,9 +88,10 @@ pub(crate) fn selective_scan_fwd(backend: &CudaBackend, op: SelectiveScanFwd<'_,
         bc_stride,
         Arg::I32(op.z.stride),
     ];
-    kernels.launch(
+    kernels.launch_for(
         device,
         if fast { "scan_apply" } else { "scan_apply_generic" },
+        sizes,
         grid(tables.tiles),
         &[&apply, last].concat(),
     )

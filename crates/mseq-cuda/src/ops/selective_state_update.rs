@@ -5,7 +5,7 @@ use mseq_kernels::launch;
 use super::{same, without_gaps};
 use crate::CudaBackend;
 use crate::buffer::arg;
-use crate::module::Arg;
+use crate::module::{Arg, For};
 
 /// One thread a channel and sequence.
 pub(crate) fn selective_state_update(
@@ -21,9 +21,10 @@ pub(crate) fn selective_state_update(
     without_gaps(OP, "the stride of dt", &op.dt, d_inner)?;
     same(OP, "the stride of B", op.b.stride, op.c.stride, "and C must have the same")?;
     let at = backend.scratch()?.send_slots(&backend.device, slots)?;
-    backend.kernels.launch(
+    backend.kernels.launch_for(
         &backend.device,
         OP,
+        For { d_state: Some(d_state), d_conv: None },
         launch::per_lane(slots.len(), d_inner),
         &[
             arg(&op.u),

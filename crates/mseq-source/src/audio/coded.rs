@@ -1,12 +1,15 @@
 //! FLAC, MP3, Ogg Vorbis and AAC, through symphonia.
 
-use symphonia::core::codecs::audio::{AudioDecoder, AudioDecoderOptions};
+use symphonia::core::codecs::audio::well_known::{
+    CODEC_ID_AC3, CODEC_ID_ALAC, CODEC_ID_EAC3, CODEC_ID_MP1, CODEC_ID_MP2, CODEC_ID_OPUS, CODEC_ID_SPEEX,
+};
+use symphonia::core::codecs::audio::{AudioCodecId, AudioDecoder, AudioDecoderOptions};
 use symphonia::core::errors::Error as Fault;
 use symphonia::core::formats::probe::Hint;
 use symphonia::core::formats::{FormatOptions, FormatReader, TrackType};
 use symphonia::core::io::{MediaSource, MediaSourceStream};
 
-use super::{Decoder, Layout};
+use super::{Decoder, Layout, SampleKind};
 use crate::Result;
 use crate::error::AudioError;
 
@@ -16,6 +19,7 @@ pub(super) struct Coded {
     decoder: Box<dyn AudioDecoder>,
     track: u32,
     layout: Layout,
+    kind: SampleKind,
     /// Samples that the header promises.
     wanted: Option<u64>,
     done: u64,
@@ -29,7 +33,20 @@ pub(super) struct Coded {
 fn words(fault: &Fault) -> String {
     match fault {
         Fault::IoError(e) if e.kind() == std::io::ErrorKind::UnexpectedEof => "it ends too early".into(),
+        Fault::Unsupported(what) | Fault::DecodeError(what) | Fault::LimitError(what) => (*what).into(),
         other => other.to_string(),
+    }
+}
+
+/// Codings that are met in the containers, and not decoded.
+fn coding(codec: AudioCodecId) -> &'static str {
+    match codec {
+        CODEC_ID_OPUS => "Opus",
+        CODEC_ID_SPEEX => "Speex",
+        CODEC_ID_ALAC => "ALAC",
+        CODEC_ID_AC3 | CODEC_ID_EAC3 => "AC-3",
+        CODEC_ID_MP1 | CODEC_ID_MP2 => "MPEG layer I or II",
+        _ => "something else than FLAC, MP3, Vorbis or AAC",
     }
 }
 
@@ -52,9 +69,15 @@ impl Coded {
         let parameters = track.codec_params.as_ref().and_then(|p| p.audio());
         let parameters = parameters.ok_or_else(|| header("its sound has no known coding".into()))?;
         let options = AudioDecoderOptions::default();
-        let decoder = symphonia::default::get_codecs()
-            .make_audio_decoder(parameters, &options)
-            .map_err(|e| AudioError::Unsupported { path: path.to_owned(), what: words(&e) })?;
+        let decoder =
+            symphonia::default::get_codecs().make_audio_decoder(parameters, &options).map_err(|_| {
+                AudioError::Unsupported {
+                    path: path.to_owned(),
+                    what: format!("sound coded as {}", coding(parameters.codec)),
+                }
+            })?;
+        let bits = parameters.bits_per_sample.and_then(|bits| u16::try_from(bits).ok());
+        let kind = SampleKind::Int(bits.map_or(16, |bits| bits.next_multiple_of(8).clamp(8, 32)));
         let (wanted, id) = (track.num_frames, track.id);
         let (path, layout) = (path.to_owned(), Layout { rate: 0, channels: 0 });
         let mut new = Self {
@@ -63,6 +86,7 @@ impl Coded {
             decoder,
             track: id,
             layout,
+            kind,
             wanted,
             done: 0,
             first: Vec::new(),
@@ -166,6 +190,14 @@ impl Coded {
 impl Decoder for Coded {
     fn layout(&self) -> Layout {
         self.layout
+    }
+
+    fn kind(&self) -> SampleKind {
+        self.kind
+    }
+
+    fn total(&self) -> Option<u64> {
+        self.wanted
     }
 
     fn next(&mut self, out: &mut Vec<f32>) -> Result<bool> {

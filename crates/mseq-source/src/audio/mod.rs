@@ -1,8 +1,10 @@
 //! Recordings to samples at the rate of a model, streaming.
 
 mod coded;
+mod mp3;
 mod mp4;
 mod resample;
+mod source;
 #[cfg(test)]
 mod tests;
 mod wav;
@@ -13,24 +15,22 @@ use std::io::{self, Cursor, Read, Seek, SeekFrom};
 use std::num::NonZeroU32;
 use std::path::Path;
 use std::str::FromStr;
-use std::sync::Arc;
-use std::vec;
 
-use mseq_core::{Item, RecordHead, RecordTail, SequenceFormat, Signal};
 use symphonia::core::io::ReadOnlySource;
 
 use crate::error::AudioError;
-use crate::{Counts, Input, InputSet, Keep, RecordFilter, Result};
-use resample::Resampler;
+use crate::{Input, Result};
+
+pub use source::{AudioSource, Recording, count_audio};
 
 /// Rates that are read.
 const RATES: (u32, u32) = (1, 1_000_000);
 /// Bytes that tell a format.
-const HEAD: usize = 512;
+pub(crate) const HEAD: usize = 512;
 
 /// Formats of sound, and of what is taken for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
+pub(crate) enum Kind {
     Wav,
     Flac,
     Mp3,
@@ -38,21 +38,36 @@ enum Kind {
     Mp4,
     Aac,
     Video,
+    /// One that is known by name only.
+    Other(&'static str),
 }
 
-fn kind(head: &[u8]) -> Option<Kind> {
+pub(crate) fn kind(head: &[u8]) -> Option<Kind> {
     let at = |i: usize, magic: &[u8]| head.get(i..).is_some_and(|rest| rest.starts_with(magic));
     Some(match head {
         _ if (at(0, b"RIFF") || at(0, b"RF64")) && at(8, b"WAVE") => Kind::Wav,
         _ if at(0, b"RIFF") && at(8, b"AVI ") => Kind::Video,
-        _ if at(0, b"\x1a\x45\xdf\xa3") => Kind::Video,
+        // Matroska and WebM, Flash, MPEG programme and transport streams, Ogg with Theora.
+        _ if at(0, b"\x1a\x45\xdf\xa3") || at(0, b"FLV\x01") || at(0, b"\0\0\x01\xba") => Kind::Video,
+        _ if at(0, b"G@") && at(188, b"G") && at(376, b"G") => Kind::Video,
+        _ if at(0, b"OggS") && head.windows(7).any(|name| name == b"\x80theora") => Kind::Video,
+        _ if at(0, b"FORM") && (at(8, b"AIFF") || at(8, b"AIFC")) => Kind::Other("AIFF"),
+        _ if at(0, b".snd\0") => Kind::Other("AU"),
+        _ if at(0, b"caff\0") => Kind::Other("Core Audio"),
+        _ if at(0, b"wvpk") => Kind::Other("WavPack"),
+        _ if at(0, b"#!AMR") => Kind::Other("AMR"),
+        _ if at(0, b"MThd\0") => Kind::Other("MIDI"),
+        _ if at(0, b"\x30\x26\xb2\x75\x8e\x66\xcf\x11") => Kind::Other("Windows Media"),
         _ if at(0, b"fLaC") => Kind::Flac,
         _ if at(0, b"OggS") => Kind::Ogg,
+        // QuickTime files may begin without a type.
         _ if at(4, b"ftyp") => Kind::Mp4,
+        _ if at(0, b"\0") && [b"moov", b"mdat", b"wide"].iter().any(|name| at(4, &name[..])) => Kind::Mp4,
         _ if at(0, b"ID3") => Kind::Mp3,
         [0xff, b, ..] if b & 0xf6 == 0xf0 => Kind::Aac,
         // Layer III, and no reserved version.
         [0xff, b, ..] if b & 0xe6 == 0xe2 && b & 0x18 != 0x08 => Kind::Mp3,
+        [0xff, 0xfc | 0xfd | 0xf4 | 0xf5, ..] => Kind::Other("MPEG layer II"),
         _ => return None,
     })
 }
@@ -119,6 +134,15 @@ pub struct AudioOptions {
     pub loudness: Loudness,
 }
 
+/// How a file stores a sample.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SampleKind {
+    /// A whole number of so many bits. Lossy formats have none of their own, and count as 16.
+    Int(u16),
+    /// A floating-point number.
+    Float,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Layout {
     rate: u32,
@@ -128,6 +152,9 @@ struct Layout {
 /// Sound of a file, channels interleaved.
 trait Decoder: Send {
     fn layout(&self) -> Layout;
+    fn kind(&self) -> SampleKind;
+    /// Samples a channel, where the header tells.
+    fn total(&self) -> Option<u64>;
     /// Appends the next samples; `false` at the end.
     fn next(&mut self, out: &mut Vec<f32>) -> Result<bool>;
 }
@@ -172,6 +199,9 @@ impl Track {
                             Box::new(wav::Wav::open(&path, io::BufReader::with_capacity(1 << 16, file))?)
                         }
                         kind => {
+                            if kind == Kind::Mp3 {
+                                mp3::check(&path, &mut file)?;
+                            }
                             let lead =
                                 if kind == Kind::Mp4 { mp4::lead(&mut file).map_err(io)? } else { None };
                             file.seek(SeekFrom::Start(0)).map_err(io)?;
@@ -241,6 +271,9 @@ impl Track {
 fn known(path: &str, head: &[u8]) -> Result<Kind> {
     match kind(head) {
         Some(Kind::Video) => Err(AudioError::Video { path: path.to_owned() }.into()),
+        Some(Kind::Other(what)) => {
+            Err(AudioError::Unsupported { path: path.to_owned(), what: what.to_owned() }.into())
+        }
         Some(kind) => Ok(kind),
         None if head.is_empty() => {
             Err(AudioError::NotAudio { path: path.to_owned(), what: "it is empty".into() }.into())
@@ -274,174 +307,13 @@ fn piped(path: &str, head: Vec<u8>, rest: impl Read + Send + Sync + 'static) -> 
 /// When it can't be read, or is something else.
 pub(crate) fn check(input: &Input) -> Result<()> {
     let Some(path) = input.path() else { return Ok(()) };
-    let io = |cause| crate::Error::Io { path: input.name().to_string(), cause };
-    let mut head = Vec::new();
-    File::open(path).map_err(io)?.take(HEAD as u64).read_to_end(&mut head).map_err(io)?;
+    let head = head(path).map_err(|cause| crate::Error::Io { path: input.name().to_string(), cause })?;
     known(input.name(), &head).map(|_| ())
 }
 
-/// A recording on its way.
-struct Open {
-    track: Track,
-    resampler: Resampler,
-    /// What samples are divided by.
-    scale: f32,
-    /// At the model's rate, not yet given.
-    ready: Vec<f32>,
-    ended: bool,
-}
-
-impl Open {
-    fn new(input: &Input, options: &AudioOptions) -> Result<Self> {
-        let scale = match options.loudness {
-            Loudness::None => 1.0,
-            Loudness::Fixed(std) => std + 1e-3,
-            Loudness::TwoPass => {
-                deviation(Self::new(input, &AudioOptions { loudness: Loudness::None, ..*options })?)?
-            }
-        };
-        let track = Track::open(input, options.channel)?;
-        let resampler = Resampler::new(track.rate, options.model_rate)
-            .map_err(|what| AudioError::Unsupported { path: track.path.clone(), what })?;
-        Ok(Self { track, resampler, scale, ready: Vec::new(), ended: false })
-    }
-
-    /// Fills `ready` up to `want` samples, or fewer at the end.
-    fn fill(&mut self, want: usize, buffer: &mut Vec<f32>) -> Result<()> {
-        let fault = |track: &Track, what: String| AudioError::Unsupported { path: track.path.clone(), what };
-        while self.ready.len() < want && !self.ended {
-            let from = self.ready.len();
-            if self.track.next(buffer)? {
-                self.resampler.push(buffer, &mut self.ready).map_err(|e| fault(&self.track, e))?;
-            } else {
-                self.ended = true;
-                self.resampler.finish(&mut self.ready).map_err(|e| fault(&self.track, e))?;
-            }
-            if self.scale != 1.0 {
-                self.ready[from..].iter_mut().for_each(|v| *v /= self.scale);
-            }
-        }
-        Ok(())
-    }
-}
-
-/// The unbiased standard deviation of a recording + 0.001.
-fn deviation(mut open: Open) -> Result<f32> {
-    let (mut n, mut mean, mut square, mut buffer) = (0u64, 0f64, 0f64, Vec::new());
-    loop {
-        open.fill(1 << 14, &mut buffer)?;
-        if open.ready.is_empty() {
-            break;
-        }
-        for v in open.ready.drain(..) {
-            n += 1;
-            let far = f64::from(v) - mean;
-            mean += far / n as f64;
-            square += far * (f64::from(v) - mean);
-        }
-    }
-    Ok(if n > 1 { (square / (n - 1) as f64).sqrt() as f32 + 1e-3 } else { 1e-3 })
-}
-
-/// Recordings as a stream of samples, or of mu-law tokens.
-pub struct AudioSource {
-    inputs: vec::IntoIter<Input>,
-    options: AudioOptions,
-    block: usize,
-    filter: Option<RecordFilter>,
-    open: Option<Open>,
-    records: u64,
-    samples: u64,
-    buffer: Vec<f32>,
-}
-
-impl AudioSource {
-    /// A source over `set`, in blocks of `block` samples of the model.
-    pub fn open(set: InputSet, options: AudioOptions, block: usize) -> Self {
-        let inputs = set.inputs.into_iter();
-        let block = block.max(1);
-        Self { inputs, options, block, filter: None, open: None, records: 0, samples: 0, buffer: Vec::new() }
-    }
-
-    /// Reads only the records that `filter` keeps.
-    #[must_use]
-    pub fn with_filter(mut self, filter: RecordFilter) -> Self {
-        self.filter = Some(filter);
-        self
-    }
-
-    /// Samples of the model given so far.
-    pub fn samples_read(&self) -> u64 {
-        self.samples
-    }
-
-    /// The next step of the stream, `None` after the last input.
-    ///
-    /// # Errors
-    /// What [`AudioError`] lists; nothing can be read after it.
-    #[expect(clippy::should_implement_trait, reason = "an iterator of Result<Option> reads worse")]
-    pub fn next(&mut self) -> Result<Option<Item>> {
-        let Some(open) = &mut self.open else { return self.begin() };
-        open.fill(self.block, &mut self.buffer)?;
-        if open.ready.is_empty() {
-            let (bases, clipped) = (open.track.done, 0);
-            self.open = None;
-            return Ok(Some(Item::End(RecordTail { bases, unknown: clipped, ..RecordTail::default() })));
-        }
-        let rest = open.ready.split_off(self.block.min(open.ready.len()));
-        let block = std::mem::replace(&mut open.ready, rest);
-        self.samples += block.len() as u64;
-        Ok(Some(match self.options.mulaw {
-            true => Item::Tokens(block.into_iter().map(mulaw).collect()),
-            false => Item::Samples(block),
-        }))
-    }
-
-    fn begin(&mut self) -> Result<Option<Item>> {
-        for input in self.inputs.by_ref() {
-            let id: Arc<str> = match input.path() {
-                Some(path) => stem(path).into(),
-                None => "stdin".into(),
-            };
-            let (model_rate, hop) = (self.options.model_rate, self.options.hop);
-            let mut head = RecordHead {
-                source: Arc::clone(input.name()),
-                id,
-                index: self.records,
-                format: SequenceFormat::Audio,
-                reversed: None,
-                signal: Some(Signal { rate: model_rate, model_rate, hop }),
-            };
-            self.records += 1;
-            if self.filter.as_mut().is_some_and(|filter| filter.choose(&head) == Keep::Skip) {
-                continue;
-            }
-            let open = self.open.insert(Open::new(&input, &self.options)?);
-            head.signal = Some(Signal { rate: open.track.rate, model_rate, hop });
-            return Ok(Some(Item::Begin(head)));
-        }
-        Ok(None)
-    }
-}
-
-/// A file's name without its last ending.
-fn stem(path: &Path) -> String {
-    path.file_stem().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
-}
-
-/// Counts the samples of all recordings, at their own rates, by decoding them.
-///
-/// # Errors
-/// As reading does.
-pub fn count_audio(set: &InputSet, channel: Option<Channel>) -> Result<Counts> {
-    let (mut counts, mut buffer) = (Counts::default(), Vec::new());
-    for input in &set.inputs {
-        let mut track = Track::open(input, channel)?;
-        while track.next(&mut buffer)? {}
-        counts.records += 1;
-        counts.bases += track.done;
-        counts.lengths.push(track.done);
-        counts.rates.push(track.rate);
-    }
-    Ok(counts)
+/// The first bytes of a file.
+pub(crate) fn head(path: &Path) -> io::Result<Vec<u8>> {
+    let mut head = Vec::new();
+    File::open(path)?.take(HEAD as u64).read_to_end(&mut head)?;
+    Ok(head)
 }

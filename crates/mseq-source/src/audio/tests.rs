@@ -1,7 +1,11 @@
 use std::io::Write;
+use std::path::Path;
 use std::process::Command;
 
+use mseq_core::Item;
+
 use super::*;
+use crate::InputSet;
 
 fn options(model_rate: u32, channel: Option<Channel>) -> AudioOptions {
     let n = |n| NonZeroU32::new(n).unwrap();
@@ -93,7 +97,32 @@ fn wav_of_unknown_length_and_rf64_are_read_to_their_end() {
     assert_eq!(read(&path, options(16_000, None), 9).unwrap().0, want);
     std::fs::write(&path, &long[..long.len() - 4]).unwrap();
     let e = read(&path, options(16_000, None), 9).unwrap_err().to_string();
-    assert!(e.contains("ends after 3 of 5 samples"), "{e}");
+    assert!(e.contains("gives 3 of 5 samples"), "{e}");
+}
+
+/// Why hound is not the reader: see ARCHITECTURE.md. When one of these begins to work there, look again.
+#[test]
+fn hound_does_not_read_what_pipes_and_editors_write() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = write(dir.path(), "x.wav", spec(16, 1, hound::SampleFormat::Int), &[1, -2, 3, 4, 5]);
+    let (want, _) = read(&path, options(16_000, None), 9).unwrap();
+    let bytes = std::fs::read(&path).unwrap();
+    let fmt = &bytes[12..36];
+    let data = |length: u32| [&b"data"[..], &length.to_le_bytes(), &bytes[44..]].concat();
+    let riff = |chunks: &[&[u8]]| [&b"RIFF\xff\xff\xff\xffWAVE"[..], &chunks.concat()].concat();
+    let long = [100u64, 10, 5].map(u64::to_le_bytes).concat();
+    let ds64 = [&b"RF64\xff\xff\xff\xffWAVEds64\x1c\0\0\0"[..], &long, &[0; 4]].concat();
+    for (what, bytes) in [
+        ("a length that is not known", riff(&[fmt, &data(u32::MAX)])),
+        ("an odd chunk and its padding", riff(&[fmt, b"LIST\x05\0\0\0INFO!\0", &data(10)])),
+        ("RF64", [&ds64[..], fmt, &data(u32::MAX)].concat()),
+    ] {
+        std::fs::write(&path, &bytes).unwrap();
+        assert_eq!(read(&path, options(16_000, None), 9).unwrap().0, want, "{what}");
+        let other = hound::WavReader::new(&bytes[..])
+            .and_then(|r| r.into_samples::<i16>().collect::<hound::Result<Vec<_>>>());
+        assert!(other.is_err(), "hound reads {what}: {other:?}");
+    }
 }
 
 #[test]
@@ -144,7 +173,9 @@ fn strange_recordings_are_defined() {
         ("text.wav", &b"just some words"[..], "is not audio"),
         ("film.mkv", b"\x1a\x45\xdf\xa3....", "is a video"),
         ("dna.wav", b">chr1\nACGT\n", "is FASTA"),
-        ("bad.mp3", b"\xff\xfb\x00\x00 nothing of it", "damaged"),
+        ("bad.mp3", b"\xff\xfb\xf0\x00 nothing of it", "no MP3 frame"),
+        ("sound.aiff", b"FORM\0\0\0\0AIFFCOMM", "AIFF is not supported"),
+        ("text.txt", b"the wide world", "is not audio"),
         ("bad.flac", b"fLaC nothing of it", "damaged"),
     ] {
         let path = dir.path().join(name);
@@ -154,17 +185,21 @@ fn strange_recordings_are_defined() {
     }
 }
 
-/// Whether ffmpeg is there; `MSEQ_REQUIRE_FFMPEG` makes its absence a failure.
-fn has_ffmpeg() -> bool {
-    let found = Command::new("ffmpeg").arg("-version").output().is_ok_and(|o| o.status.success());
+/// Whether a program is there; `MSEQ_REQUIRE_FFMPEG` makes its absence a failure.
+fn has(program: &str, version: &str) -> bool {
+    let found = Command::new(program).arg(version).output().is_ok_and(|o| o.status.success());
     assert!(
         found || std::env::var_os("MSEQ_REQUIRE_FFMPEG").is_none(),
-        "ffmpeg is required, and is not there"
+        "{program} is required, and is not there"
     );
     if !found {
-        println!("skipped: no ffmpeg");
+        println!("skipped: no {program}");
     }
     found
+}
+
+fn floats(raw: &[u8]) -> Vec<f32> {
+    raw.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
 }
 
 fn ffmpeg(args: &[&str]) -> Vec<u8> {
@@ -176,18 +211,21 @@ fn ffmpeg(args: &[&str]) -> Vec<u8> {
 /// Noise and a tone through each encoder, against what ffmpeg makes of the same file.
 #[test]
 fn decoders_agree_with_ffmpeg() {
-    if !has_ffmpeg() {
+    if !has("ffmpeg", "-version") {
         return;
     }
     let dir = tempfile::tempdir().unwrap();
     let wav = dir.path().join("x.wav");
-    let sound = "sine=frequency=440:sample_rate=44100:duration=3,volume=0.5";
+    // A tone with noise on the left, a rising one on the right.
+    let sound = "aevalsrc=0.4*sin(2*PI*440*t)+0.2*(random(0)-0.5)|0.5*sin(2*PI*(300+900*t)*t):s=44100:d=3";
     ffmpeg(&["-f", "lavfi", "-i", sound, "-c:a", "pcm_s16le", wav.to_str().unwrap()]);
     for (name, args, most) in [
         ("a.flac", &["-c:a", "flac"][..], 0.0),
         ("b.flac", &["-c:a", "flac", "-sample_fmt", "s32"], 0.0),
         ("u8.wav", &["-c:a", "pcm_u8"], 0.0),
         ("s24.wav", &["-c:a", "pcm_s24le"], 0.0),
+        ("s32.wav", &["-c:a", "pcm_s32le"], 0.0),
+        ("long.wav", &["-c:a", "pcm_s16le", "-rf64", "always"], 0.0),
         ("f32.wav", &["-c:a", "pcm_f32le"], 0.0),
         ("a.mp3", &["-c:a", "libmp3lame", "-b:a", "128k"], 1e-4),
         ("a.ogg", &["-c:a", "libvorbis", "-q:a", "5"], 1e-4),
@@ -197,17 +235,69 @@ fn decoders_agree_with_ffmpeg() {
         let path = path.to_str().unwrap();
         ffmpeg(&[&["-i", wav.to_str().unwrap()], args, &[path]].concat());
         let raw = ffmpeg(&["-i", path, "-f", "f32le", "-c:a", "pcm_f32le", "-"]);
-        let want: Vec<f32> =
-            raw.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
-        let (found, _) = read(Path::new(path), options(44_100, None), 1000).unwrap();
-        let far = found.iter().zip(&want).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
-        println!("{name}: {} samples (ffmpeg {}), largest difference {far:e}", found.len(), want.len());
-        assert_eq!(found.len(), want.len(), "{name}");
-        assert!(far <= most, "{name}: {far:e}");
+        let want = floats(&raw);
+        for channel in [1, 2] {
+            let want: Vec<f32> = want.iter().skip(channel - 1).step_by(2).copied().collect();
+            let (found, _) =
+                read(Path::new(path), options(44_100, Some(Channel::One(channel))), 1000).unwrap();
+            let far = found.iter().zip(&want).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+            println!("{name}: {} samples (ffmpeg {}), largest difference {far:e}", found.len(), want.len());
+            assert_eq!(found.len(), want.len(), "{name}");
+            assert!(far <= most, "{name}: {far:e}");
+        }
     }
     let flac = std::fs::read(dir.path().join("a.flac")).unwrap();
     let cut = dir.path().join("cut.flac");
     std::fs::write(&cut, &flac[..flac.len() / 2]).unwrap();
     let e = read(&cut, options(44_100, None), 1000).unwrap_err().to_string();
-    assert!(e.contains("truncated") || e.contains("damaged"), "{e}");
+    assert!(e.contains("samples: the file is truncated or damaged; "), "{e}");
+}
+
+fn sox(args: &[&str]) -> Vec<u8> {
+    let out = Command::new("sox").args(args).output().unwrap();
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    out.stdout
+}
+
+/// Lossless formats sample for sample, and another program's resampler.
+#[test]
+fn decoders_and_the_resampler_agree_with_sox() {
+    if !has("sox", "--version") {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name).display().to_string();
+    for (name, bits) in
+        [("s8.wav", "8"), ("s16.wav", "16"), ("s24.wav", "24"), ("a.flac", "16"), ("b.flac", "24")]
+    {
+        let (path, synth) = (at(name), ["synth", "1.3", "sine", "300-3000", "pinknoise", "vol", "0.4"]);
+        sox(&[&["-R", "-n", "-r", "44100", "-c", "2", "-b", bits, &path], &synth[..]].concat());
+        for (channel, remix) in [(1, "1"), (2, "2")] {
+            let want = floats(&sox(&[&path, "-t", "f32", "-", "remix", remix]));
+            let (found, _) =
+                read(Path::new(&path), options(44_100, Some(Channel::One(channel))), 999).unwrap();
+            assert!(found == want && found.len() == 57_330, "{name}, channel {channel}");
+        }
+    }
+    // Tones that both pass: what is off is the filter's place between two samples (see `resample`).
+    for (from, to) in [(44_100u32, 16_000u32), (48_000, 16_000), (8000, 16_000), (22_050, 16_000)] {
+        let path = at("tones.wav");
+        let spec =
+            ["-R", "-n", "-r", &from.to_string(), "-c", "1", "-e", "floating-point", "-b", "32", &path];
+        sox(&[
+            &spec[..],
+            &["synth", "1", "sine", "440", "sine", "1700", "sine", "3000", "remix", "-", "vol", "0.9"],
+        ]
+        .concat());
+        let want = floats(&sox(&[&path, "-t", "f32", "-", "rate", "-v", "-L", &to.to_string()]));
+        let (found, _) = read(Path::new(&path), options(to, None), 999).unwrap();
+        assert_eq!(found.len(), want.len(), "{from}");
+        let middle = want.len() / 4..want.len() * 3 / 4;
+        let far = middle.clone().map(|i| (found[i] - want[i]).abs()).fold(0.0, f32::max);
+        let loud = middle.map(|i| want[i].abs()).fold(0.0, f32::max);
+        println!("{from} to {to}: largest difference from sox {far:e} of {loud}");
+        // A place is a part of a sample of the file, so a lower rate is off by more.
+        let most = if from > to { 1e-3 } else { 4e-3 };
+        assert!(loud > 0.3 && far < most, "{from}: {far:e} of {loud}");
+    }
 }

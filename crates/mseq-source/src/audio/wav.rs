@@ -1,9 +1,9 @@
-//! WAV, RF64 and their pipes, streamed. `hound` is what the tests compare with: it wants a header
-//! that knows its length, and no more than 4 GiB.
+//! WAV, RF64 and their pipes, streamed. `hound`, which writes what this program writes and is what the
+//! tests compare with, can't be the reader: see the decision of 2026-11-26 in ARCHITECTURE.md.
 
 use std::io::{self, Read};
 
-use super::{Decoder, Layout};
+use super::{Decoder, Layout, SampleKind};
 use crate::Result;
 use crate::error::AudioError;
 
@@ -25,6 +25,16 @@ impl Coding {
             Self::I24 => 3,
             Self::I32 | Self::F32 => 4,
             Self::F64 => 8,
+        }
+    }
+
+    fn kind(self) -> SampleKind {
+        match self {
+            Self::U8 => SampleKind::Int(8),
+            Self::I16 => SampleKind::Int(16),
+            Self::I24 => SampleKind::Int(24),
+            Self::I32 => SampleKind::Int(32),
+            Self::F32 | Self::F64 => SampleKind::Float,
         }
     }
 
@@ -151,6 +161,14 @@ fn read_format(path: &str, body: &[u8]) -> Result<(Layout, Coding)> {
 impl<R: Read + Send> Decoder for Wav<R> {
     fn layout(&self) -> Layout {
         self.layout
+    }
+
+    fn kind(&self) -> SampleKind {
+        self.coding.kind()
+    }
+
+    fn total(&self) -> Option<u64> {
+        self.left.map(|left| self.done + left)
     }
 
     fn next(&mut self, out: &mut Vec<f32>) -> Result<bool> {

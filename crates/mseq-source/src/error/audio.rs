@@ -20,6 +20,16 @@ pub enum AudioError {
         /// Its format.
         what: &'static str,
     },
+    /// A recording, for a model of letters.
+    #[error(
+        "{path}: is {what}, and the model reads DNA; give a model of audio with --model, and audio in a run of its own"
+    )]
+    IsSound {
+        /// The input.
+        path: String,
+        /// Its format.
+        what: &'static str,
+    },
     /// A directory without a recording.
     #[error("{path}: none of the {skipped} files in this directory is audio{}", if *recursive { "" } else { "; --recursive looks further down" })]
     NoAudioFile {
@@ -66,7 +76,7 @@ pub enum AudioError {
     },
     /// A file that ends before its header says.
     #[error(
-        "{path}: ends after {samples} of {wanted} samples: the file is truncated; copy or download it again"
+        "{path}: gives {samples} of {wanted} samples: the file is truncated or damaged; copy or download it again"
     )]
     Truncated {
         /// The input.

@@ -100,9 +100,16 @@ fn backend_values<B: Backend>(backend: &B, values: &[f32]) -> Result<Vec<f32>> {
 pub fn causal_conv1d_fwd<B: Backend>(backend: &B, seed: u64) -> Result<Vec<Check>> {
     let mut random = Random::new(seed);
     let mut checks = Vec::new();
-    for (d_inner, d_conv) in
-        [(64, 4), (512, 4), (random.between(1, 70), 4), (33, random.between(1, 8)), (8, 2), (130, 3), (1, 1)]
-    {
+    for (d_inner, d_conv) in [
+        (64, 4),
+        (512, 4),
+        (random.between(1, 70), 4),
+        (33, random.between(1, 8)),
+        (8, 2),
+        (130, 3),
+        (128, 3),
+        (1, 1),
+    ] {
         let long = random.between(500, 900);
         let short = random.between(1, 20);
         let lengths = [random.between(1, 3), 2, d_conv - 1, long, 0, 1, 65, 64, short, d_conv];
@@ -139,7 +146,7 @@ pub fn causal_conv1d_update<B: Backend>(backend: &B, seed: u64) -> Result<Vec<Ch
     let mut random = Random::new(seed);
     let mut checks = Vec::new();
     for (rows, d_inner, d_conv) in
-        [(1, 512, 4), (9, random.between(1, 200), 4), (5, 33, random.between(1, 8))]
+        [(1, 512, 4), (9, random.between(1, 200), 4), (3, 40, 3), (5, 33, random.between(1, 8))]
     {
         let n_slots = rows + 2;
         let setup = Setup::new(backend, &mut random, rows, (d_inner, d_conv, true), n_slots)?;

@@ -20,6 +20,8 @@ pub fn mixer_update<B: Decode>(backend: &B, seed: u64) -> Result<Vec<Check>> {
         (18, 1536, 16, 4, 48),
         (5, any.0, any.1, 3, any.2),
         (3, 10, 128, 1, 2),
+        (6, 96, 24, 3, 4),
+        (5, 64, 40, 4, 4),
         (2, 65, 16, 4, 1),
     ] {
         let (dbc, keep) = (rank + 2 * states, taps - 1);

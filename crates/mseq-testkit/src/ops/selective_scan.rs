@@ -153,6 +153,9 @@ pub fn selective_scan_fwd<B: Backend>(backend: &B, seed: u64) -> Result<Vec<Chec
         (32, 16, 3, 513),
         (any, 16, 2, 800),
         (24, 8, 2, 600),
+        (128, 24, 4, 700),
+        (64, 40, 4, 520),
+        (64, 10, 3, 530),
         (12, random.between(1, 40), 1, 900),
         (10, 64, 5, 700),
         (3, 256, 1, 520),
@@ -205,7 +208,9 @@ pub fn selective_state_update<B: Backend>(backend: &B, seed: u64) -> Result<Vec<
     let mut random = Random::new(seed);
     let mut checks = Vec::new();
     let any = (random.between(1, 99), random.between(1, 40));
-    for (rows, d_inner, d_state) in [(1, 512, 16), (70, 64, 16), (5, any.0, any.1), (3, 10, 256)] {
+    for (rows, d_inner, d_state) in
+        [(1, 512, 16), (70, 64, 16), (5, any.0, any.1), (4, 64, 24), (2, 40, 40), (3, 10, 256)]
+    {
         let n_slots = rows + 3;
         let setup = Setup::new(backend, &mut random, rows, (d_inner, d_state, 3), n_slots)?;
         let slots: Vec<usize> = (0..rows).map(|i| n_slots - 2 - i).collect();

@@ -7,6 +7,7 @@ mod jobs;
 mod models;
 mod mutate;
 mod pack;
+mod recordings;
 mod sequences;
 mod shards;
 mod tables;
@@ -114,6 +115,7 @@ fn kinds(folder: &Path) -> Result<Vec<Box<dyn Kind>>> {
         Box::new(sequences::Fasta),
         Box::new(sequences::Fastq),
         Box::new(bed::Bed),
+        Box::new(recordings::Recordings),
         Box::new(tables::Text),
         Box::new(tables::Parquet),
         Box::new(models::Models::new()?),

@@ -19,7 +19,7 @@ struct Measured {
 }
 
 pub(super) fn run(args: &BenchArgs, quiet: bool) -> Result<(), Failure> {
-    let place = choose(&args.device, args.dtype())?;
+    let place = args.developer.at(choose(&args.device, args.dtype())?)?;
     if let (Some(why), false) = (&place.note, quiet) {
         say::note(&format!("running on the cpu: {why}"));
     }

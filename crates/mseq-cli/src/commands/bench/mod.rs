@@ -11,7 +11,7 @@ use std::time::Instant;
 use mseq_backend::Backend;
 use mseq_core::{Item, Layer, Pool, RecordHead, RecordTail, SequenceFormat, Windows};
 use mseq_cpu::CpuBackend;
-use mseq_cuda::{CudaBackend, CudaConfig};
+use mseq_cuda::CudaBackend;
 use mseq_engine::{Engine, EngineConfig, ModelRunner, Place, Runner, Step, choose, open};
 use mseq_model::{Checkpoint, MambaShape};
 use mseq_testkit::Random;
@@ -36,8 +36,14 @@ const CUDA_TOKENS: u64 = 1 << 20;
 const CPU_TOKENS: u64 = 1 << 14;
 
 /// Variables that change how fast the engine is.
-const VARIABLES: [&str; 5] =
-    ["MSEQ_NO_CUBLAS", "MSEQ_NO_CUBIN", "MSEQ_SYNC_EACH_OP", "MSEQ_KERNELS_FROM", "MSEQ_FAULT_AFTER"];
+const VARIABLES: [&str; 6] = [
+    "MSEQ_NO_CUBLAS",
+    "MSEQ_NO_CUBIN",
+    "MSEQ_NO_SPECIALIZE",
+    "MSEQ_SYNC_EACH_OP",
+    "MSEQ_KERNELS_FROM",
+    "MSEQ_FAULT_AFTER",
+];
 
 /// The machine, opened apart from the model.
 enum Machine {
@@ -53,7 +59,7 @@ pub(super) fn run(args: &BenchArgs, quiet: bool) -> Result<(), Failure> {
     if args.generate {
         return generate::run(args, quiet);
     }
-    let place = choose(&args.device, args.dtype())?;
+    let place = args.developer.at(choose(&args.device, args.dtype())?)?;
     let (model, checkpoint) = model(args)?;
     let mut config = config();
     let (limit, chunk) = (args.memory_limit.map(|size| size.0), args.chunk.map(|n| n as usize));
@@ -76,6 +82,9 @@ pub(super) fn run(args: &BenchArgs, quiet: bool) -> Result<(), Failure> {
     let opened = open(&place, threads, &checkpoint, &config)?;
     if opened.chunk < config.chunk && !quiet {
         say::note(&format!("the device has not the memory for more: steps of {} tokens", opened.chunk));
+    }
+    if let (Some(note), false) = (&opened.note, quiet) {
+        say::note(note);
     }
     let tile = place.cuda.is_some().then_some(opened.grid);
     (config.chunk, config.grid) = (opened.chunk, opened.grid.min(opened.chunk));
@@ -134,8 +143,8 @@ fn model(args: &BenchArgs) -> Result<(String, Checkpoint), Failure> {
         let checkpoint = Checkpoint::open(model_files(&args.model)?)?;
         return Ok((checkpoint.name(), checkpoint));
     };
-    let sizes =
-        ModelShape { d_model: shape.d_model, n_layer: shape.n_layer, expand: 2, d_state: 16, d_conv: 4 };
+    let (d_state, d_conv) = (args.d_state as usize, args.d_conv as usize);
+    let sizes = ModelShape { d_model: shape.d_model, n_layer: shape.n_layer, expand: 2, d_state, d_conv };
     Ok((format!("random {shape}"), verify::checkpoint(sizes, args.vocab as usize, true)?))
 }
 
@@ -157,21 +166,8 @@ fn config() -> EngineConfig {
     }
 }
 
-fn cuda(place: &Place, shape: &MambaShape, chunk: usize) -> Result<Option<CudaBackend>, Failure> {
-    let Some(info) = &place.cuda else { return Ok(None) };
-    let config = CudaConfig {
-        index: info.index,
-        dtype: place.dtype,
-        d_inner: shape.d_inner,
-        chunk,
-        kernels_from: None,
-    };
-    let opened = CudaBackend::new(&config);
-    Ok(Some(opened.map_err(|why| mseq_engine::Error::NoCuda { asked: info.label(), why })?))
-}
-
 fn machine(place: &Place, threads: usize, shape: &MambaShape, chunk: usize) -> Result<Machine, Failure> {
-    Ok(match cuda(place, shape, chunk)? {
+    Ok(match place.open_cuda(shape, chunk)? {
         Some(cuda) => Machine::Cuda(Box::new(cuda)),
         None => Machine::Cpu(CpuBackend::new(threads).map_err(op)?),
     })
@@ -186,7 +182,7 @@ fn timed(
     clock: &Clock,
 ) -> Result<Box<dyn Runner>, Failure> {
     let clock = clock.clone();
-    Ok(match (machine, cuda(place, &checkpoint.shape, config.chunk)?) {
+    Ok(match (machine, place.open_cuda(&checkpoint.shape, config.chunk)?) {
         (_, Some(cuda)) => {
             let backend = Timed::new(cuda, CudaBackend::synchronize, clock);
             Box::new(ModelRunner::new(backend, checkpoint, config)?)
