@@ -26,6 +26,7 @@ mod models;
 mod pipelines;
 mod reading;
 mod score;
+mod score_audio;
 mod select;
 mod table;
 mod variants;
