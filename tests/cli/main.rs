@@ -9,6 +9,7 @@ mod common;
 mod array;
 mod bad_input;
 mod bench;
+mod built_in_audio;
 #[cfg(target_os = "linux")]
 mod cuda;
 mod doctor;
@@ -20,6 +21,7 @@ mod help;
 mod keep;
 mod merge;
 mod models;
+mod mulaw;
 mod pipelines;
 mod reading;
 mod score;
