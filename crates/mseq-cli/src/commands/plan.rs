@@ -141,7 +141,8 @@ pub(super) fn check_size(args: &JobArgs, plan: &JobPlan, dim: usize, quiet: bool
         Some(bed) => bed.set.intervals().iter().map(|i| i.end - i.start).fold(0, u64::saturating_add),
         None => {
             let counts = plan.inputs.count()?;
-            plan.audio.map_or(counts.bases, |audio| audio_sizes(&audio, plan, &counts).rows)
+            plan.audio
+                .map_or(counts.bases, |audio| audio_sizes(&audio, plan, &Selection::default(), &counts).rows)
         }
     };
     let rows = bases.saturating_mul(plan.reading.rows_a_window(plan.combine));

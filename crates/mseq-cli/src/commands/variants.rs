@@ -16,7 +16,7 @@ use mseq_source::{DnaTokenizer, Strands};
 use super::embed::command_text;
 use super::model_files;
 use crate::args::{OnBadRecord, VariantStrand, VariantsArgs};
-use crate::progress::Progress;
+use crate::progress::{Progress, Unit};
 use crate::{Failure, say};
 
 pub(super) fn run(args: &VariantsArgs, quiet: bool, line: &[OsString]) -> Result<(), Failure> {
@@ -110,7 +110,7 @@ pub(super) fn run(args: &VariantsArgs, quiet: bool, line: &[OsString]) -> Result
     }
     let target = job.output.clone();
     let counters: Arc<Counters> = Arc::default();
-    let progress = Progress::start(args.progress, quiet, &counters, None);
+    let progress = Progress::start(args.progress, quiet, &counters, (None, Unit::Bases));
     let result = mseq_pipeline::variants(job, &counters);
     progress.finish(result.is_ok());
     let summary = result?;
