@@ -259,3 +259,52 @@ fn what_a_track_or_a_model_cannot_hold() {
     assert!(ran.stderr.contains("no lm_head.weight"), "{}", ran.stderr);
     assert!(!folder.path("no.parquet").exists());
 }
+
+#[test]
+fn a_masked_model_is_refused_with_the_reason() {
+    let folder = Folder::new(">a\nACGTACGTAC\n");
+    let from = PathBuf::from(golden_model(SMALL));
+    let config = std::fs::read_to_string(from.join("config.json")).unwrap();
+    let put = |key: &str, value: serde_json::Value| {
+        let mut json: serde_json::Value = serde_json::from_str(&config).unwrap();
+        json[key] = value;
+        std::fs::create_dir_all(folder.path("m")).unwrap();
+        std::fs::write(folder.path("m/config.json"), json.to_string()).unwrap();
+        std::fs::copy(from.join("model.safetensors"), folder.path("m/model.safetensors")).unwrap();
+    };
+    let run = |args: &[&str]| mamba_seq(folder.folder.path(), &[args, &["--model", "m", "-q"]].concat());
+    put("architectures", serde_json::json!(["MambaForMaskedLM"]));
+    let want = "m/config.json: architectures names MambaForMaskedLM, a masked model: it has no likelihood of a token given \
+                only those to its left";
+    std::fs::write(
+        folder.path("v.vcf"),
+        "##fileformat=VCFv4.3\n#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\n",
+    )
+    .unwrap();
+    for args in [
+        &["score", "x.fa", "-o", "no.parquet"][..],
+        &["variants", "v.vcf", "--reference", "x.fa", "-o", "no.parquet"],
+    ] {
+        let ran = run(args);
+        assert_eq!(ran.code, 1, "{}", ran.stderr);
+        assert!(ran.stderr.contains(want) && ran.stderr.contains("--mask-stride"), "{}", ran.stderr);
+    }
+    // Its hidden states are what they are.
+    let ran = run(&["embed", "x.fa", "-o", "yes.parquet"]);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    // Families that can't run say what they are.
+    for (key, value, want) in [
+        (
+            "model_type",
+            serde_json::json!("caduceus"),
+            "Caduceus (masked, bidirectional) models are not supported yet",
+        ),
+        ("bidirectional", serde_json::json!(true), "bidirectional models are not supported yet"),
+    ] {
+        put(key, value);
+        let ran = run(&["score", "x.fa", "-o", "no.parquet"]);
+        assert_eq!(ran.code, 1, "{}", ran.stderr);
+        assert!(ran.stderr.contains(want), "{}", ran.stderr);
+    }
+    assert!(!folder.path("no.parquet").exists());
+}

@@ -114,6 +114,8 @@ pub struct ModelConfig {
     pub trained_length: Option<u64>,
     /// Convolutions around the blocks.
     pub unet: Option<UNetConfig>,
+    /// What the config says that makes it a model of masked tokens; `None`: it predicts the next one.
+    pub masked: Option<String>,
 }
 
 /// What a config says of the convolutions of CleanUMamba. Their widths are the tensors'.
@@ -185,6 +187,13 @@ impl Keys<'_> {
     }
 }
 
+/// The class of `architectures` that fills masked tokens.
+fn masked(map: &serde_json::Map<String, Value>) -> Option<String> {
+    let classes = map.get("architectures").and_then(Value::as_array)?;
+    let mut names = classes.iter().filter_map(Value::as_str);
+    names.find(|name| name.contains("MaskedLM")).map(str::to_owned)
+}
+
 impl ModelConfig {
     /// Reads `config.json`.
     ///
@@ -210,12 +219,19 @@ impl ModelConfig {
         let keys = Keys { path, map };
         let unsupported =
             |family: &str| Err(Error::UnsupportedFamily { model: files.name(), family: family.to_owned() });
+        let masked = masked(map);
+        if keys.bool("bidirectional")?.unwrap_or(false) && keys.text("model_type") != Some("caduceus") {
+            return unsupported("bidirectional");
+        }
         match keys.text("model_type") {
-            Some("mamba") => Self::hugging_face(&keys),
+            Some("mamba") => Ok(Self { masked, ..Self::hugging_face(&keys)? }),
             Some("mamba2") => unsupported("Mamba-2 (model_type mamba2)"),
             Some("falcon_mamba") => unsupported("Falcon-Mamba"),
-            Some("caduceus") => unsupported("Caduceus"),
-            Some(other) => unsupported(&format!("'{other}'")),
+            Some("caduceus") => unsupported("Caduceus (masked, bidirectional)"),
+            Some(other) => match masked {
+                Some(class) => unsupported(&format!("'{other}' ({class}, masked)")),
+                None => unsupported(&format!("'{other}'")),
+            },
             None if map.contains_key("params") || map.contains_key("dim") => unsupported("Codestral-Mamba"),
             None if map.contains_key("network_config") => {
                 let network = map.get("network_config").and_then(Value::as_object);
@@ -237,13 +253,25 @@ impl ModelConfig {
                 if map.get("attn_layer_idx").and_then(Value::as_array).is_some_and(|a| !a.is_empty()) {
                     return unsupported("Mamba with attention layers (attn_layer_idx)");
                 }
-                Self::original(&keys)
+                Ok(Self { masked, ..Self::original(&keys)? })
             }
             None => Err(keys.error(
                 "neither model_type (Hugging Face) nor d_model and n_layer (original layout); \
                  is this the config of a Mamba model?"
                     .into(),
             )),
+        }
+    }
+
+    /// Fails for a model that was trained to fill masked tokens: what it says of a token may know the
+    /// token itself, and all behind it.
+    ///
+    /// # Errors
+    /// [`Error::Masked`].
+    pub fn reads_left_to_right(&self) -> Result<()> {
+        match &self.masked {
+            None => Ok(()),
+            Some(said) => Err(Error::Masked { path: self.path.clone(), said: said.clone() }),
         }
     }
 
@@ -295,6 +323,7 @@ impl ModelConfig {
             notes,
             trained_length: None,
             unet: None,
+            masked: None,
         })
     }
 
@@ -351,6 +380,7 @@ impl ModelConfig {
             notes: Vec::new(),
             trained_length: None,
             unet: Some(unet),
+            masked: None,
         })
     }
 
@@ -384,6 +414,7 @@ impl ModelConfig {
             notes: Vec::new(),
             trained_length: None,
             unet: None,
+            masked: None,
         })
     }
 }

@@ -28,6 +28,17 @@ pub enum Error {
         /// The model.
         model: String,
     },
+    /// A model of masked tokens, asked for what it never learned.
+    #[error(
+        "{path}: architectures names {said}, a masked model: it has no likelihood of a token given only those to its left, which \
+         score, variants and generate need (--mask-stride, for pseudo-likelihoods, is not built yet); use a causal model, or embed"
+    )]
+    Masked {
+        /// The file.
+        path: String,
+        /// The class.
+        said: String,
+    },
     /// A model that reads samples, and has no tokens to predict.
     #[error(
         "{model}: reads samples, not tokens, and predicts none; use `embed`, or give a model of tokens with --model (of audio: mulaw8)"

@@ -430,6 +430,9 @@ impl JobArgs {
     /// A track has one value a base: nothing in it may overlap, and nothing goes with it.
     fn check_track(&self, plan: &JobPlan, path: &Path) -> Result<(), Failure> {
         let refuse = |why: &str| Err(Failure::Usage(format!("{}: {why} write .parquet", path.display())));
+        if plan.audio.is_some() {
+            return refuse("a track lies along a genome, and the model reads audio;");
+        }
         for format in [SequenceFormat::Fasta, SequenceFormat::Fastq] {
             let windows = plan.windows(format);
             if let (Some(length), Some(stride)) = (windows.length(), windows.stride())

@@ -43,6 +43,7 @@ pub(crate) fn run(
     }
     if plan.task == Task::Score {
         // Now, and not after the input was read.
+        checkpoint.config.reads_left_to_right()?;
         checkpoint.has_lm_head()?;
     }
     let tokens = &checkpoint.tokens;
@@ -95,7 +96,7 @@ pub(crate) fn run(
         _ => plan.inputs.first_format()?,
     };
     if config.pool == mseq_core::Pool::None {
-        plan::check_size(args, &plan, layout.dim(), quiet)?;
+        plan::check_size(args, &plan, &selection, layout.dim(), quiet)?;
     }
     let mut metadata =
         metadata(args, &plan, &checkpoint, &config, (format, &selection), (&device, place.dtype), line)?;

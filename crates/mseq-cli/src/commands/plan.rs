@@ -126,7 +126,13 @@ fn row_bytes(plan: &JobPlan, dim: usize) -> u64 {
 }
 
 /// Says how large a file of one row a token becomes, and refuses beyond 100 GB without `--yes`.
-pub(super) fn check_size(args: &JobArgs, plan: &JobPlan, dim: usize, quiet: bool) -> Result<(), Failure> {
+pub(super) fn check_size(
+    args: &JobArgs,
+    plan: &JobPlan,
+    selection: &Selection,
+    dim: usize,
+    quiet: bool,
+) -> Result<(), Failure> {
     let each = row_bytes(plan, dim);
     if plan.inputs.has_stdin() && plan.reading.bed.is_none() {
         if !quiet {
@@ -141,8 +147,7 @@ pub(super) fn check_size(args: &JobArgs, plan: &JobPlan, dim: usize, quiet: bool
         Some(bed) => bed.set.intervals().iter().map(|i| i.end - i.start).fold(0, u64::saturating_add),
         None => {
             let counts = plan.inputs.count()?;
-            plan.audio
-                .map_or(counts.bases, |audio| audio_sizes(&audio, plan, &Selection::default(), &counts).rows)
+            plan.audio.map_or(counts.bases, |audio| audio_sizes(&audio, plan, selection, &counts).rows)
         }
     };
     let rows = bases.saturating_mul(plan.reading.rows_a_window(plan.combine));

@@ -27,6 +27,7 @@ pub(super) fn run(args: &VariantsArgs, quiet: bool, line: &[OsString]) -> Result
     same_file(&args.reference, output.path())?;
     let checkpoint = Checkpoint::open(model_files(&args.model)?)?;
     super::reads_dna(&checkpoint)?;
+    checkpoint.config.reads_left_to_right()?;
     checkpoint.has_lm_head()?;
     let place = args.developer.at(choose(&args.device, args.dtype())?)?;
     let chunk = args.chunk.map_or_else(|| place.default_chunk(&checkpoint.shape), |n| n as usize);
