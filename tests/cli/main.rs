@@ -12,6 +12,7 @@ mod audio_bad;
 mod audio_jobs;
 mod bad_input;
 mod bench;
+mod built_in_audio;
 #[cfg(target_os = "linux")]
 mod cuda;
 mod doctor;
@@ -23,6 +24,7 @@ mod help;
 mod keep;
 mod merge;
 mod models;
+mod mulaw;
 mod pipelines;
 mod reading;
 mod score;

@@ -3,6 +3,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may fail loudly")]
 
+mod audio;
+
 use std::path::PathBuf;
 
 use mseq_backend::{Backend, LaneSpan};

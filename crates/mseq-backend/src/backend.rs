@@ -24,6 +24,13 @@ pub trait Backend: Send + Sync + Sized + 'static {
     /// Element type of [`Backend::activations`] and of linear weights.
     fn dtype(&self) -> DType;
 
+    /// The same device once more, in f32: for the parts of a model whose input must not be rounded. Its
+    /// buffers are as good as those of `self`, and work on either is done in the order of the calls.
+    ///
+    /// # Errors
+    /// When the device has no room, or nothing in f32.
+    fn wide(&self) -> Result<Self>;
+
     /// A buffer of `len` zeros, f32.
     ///
     /// # Errors

@@ -83,6 +83,10 @@ impl Backend for CpuBackend {
         DType::F32
     }
 
+    fn wide(&self) -> Result<Self> {
+        Ok(self.clone())
+    }
+
     fn zeros(&self, len: usize) -> Result<CpuBuffer> {
         Ok(CpuBuffer(vec![0.0; len]))
     }

@@ -52,6 +52,7 @@ pub struct CudaBackend {
     pub(crate) tile: usize,
     has_blas: bool,
     specialized: Specialized,
+    kernels_from: Option<PathBuf>,
     /// What launches need beside their arguments. Only its holder launches, so memory that grows is
     /// never in use by another op's arguments.
     scratch: Mutex<LaunchState>,
@@ -151,12 +152,24 @@ impl CudaBackend {
             Blas::open(&device).map_err(|e| Unavailable::Driver { message: e.to_string() })?
         };
         let multiprocessors = device.info.multiprocessors as usize;
-        Ok(Self {
+        let tile = tiles::tile_len(config.d_inner, config.chunk, multiprocessors);
+        Ok(Self::of(device, (kernels, specialized), (config.dtype, tile), blas, from))
+    }
+
+    fn of(
+        device: Arc<Device>,
+        (kernels, specialized): (Kernels, Specialized),
+        (dtype, tile): (DType, usize),
+        blas: Option<Blas>,
+        kernels_from: Option<PathBuf>,
+    ) -> Self {
+        Self {
             kernels,
-            dtype: config.dtype,
-            tile: tiles::tile_len(config.d_inner, config.chunk, multiprocessors),
+            dtype,
+            tile,
             has_blas: blas.is_some(),
             specialized,
+            kernels_from,
             scratch: Mutex::new(LaunchState {
                 ids: Staging::new(),
                 pool: Staging::new(),
@@ -171,7 +184,7 @@ impl CudaBackend {
                 blas,
             }),
             device,
-        })
+        }
     }
 
     /// Rows between the borders of scan tiles, counted from a lane's first row.
@@ -238,6 +251,16 @@ impl Backend for CudaBackend {
 
     fn dtype(&self) -> DType {
         self.dtype
+    }
+
+    fn wide(&self) -> Result<Self> {
+        let from = self.kernels_from.clone();
+        let mut kernels = Kernels::load(&self.device, DType::F32, from.as_deref())
+            .map_err(|why| self.device.failure(why.to_string()))?;
+        // Front ends have no scan.
+        let specialized = Specialized::new(&mut kernels, &self.device, None, from.as_deref());
+        let blas = if self.has_blas { Blas::open(&self.device)? } else { None };
+        Ok(Self::of(Arc::clone(&self.device), (kernels, specialized), (DType::F32, self.tile), blas, from))
     }
 
     fn zeros(&self, len: usize) -> Result<CudaBuffer> {

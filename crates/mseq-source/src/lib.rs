@@ -59,7 +59,9 @@ mod tokenize;
 mod vcf;
 mod walk;
 
-pub use audio::{AudioOptions, AudioSource, Channel, Loudness, Recording, SampleKind, count_audio, mulaw};
+pub use audio::{
+    AudioOptions, AudioSource, Channel, Loudness, Recording, SampleKind, count_audio, mulaw, mulaw_level,
+};
 pub use bed::{Interval, RegionSet, read_bed};
 pub use count::{Counts, count};
 pub use error::{AudioError, BedError, Error, IndexError, Result, TableError};

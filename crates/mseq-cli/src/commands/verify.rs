@@ -155,6 +155,10 @@ pub(super) fn run(device: &DeviceSpec, developer: &DeveloperArgs) -> Result<(), 
                 }
                 report.ops(&name, &backend);
                 for model in &sounding {
+                    if let Some(why) = model.too_large(dtype) {
+                        let _ = writeln!(report.table, "{name:<8} {dtype:<5} {:<30} {why}", model.name);
+                        continue;
+                    }
                     match model.compare(&backend, backend.grid()) {
                         Ok(checks) => report.add(&name, dtype, &model.name, &checks),
                         Err(e) => report.broken(&name, dtype, &model.name, &e.message().unwrap_or_default()),

@@ -51,6 +51,11 @@ impl<B: Backend> Denoiser<B> {
     pub fn load(backend: &B, checkpoint: &Checkpoint) -> Result<Self> {
         let shape = checkpoint.unet()?.clone();
         let model = Mamba::load(backend, checkpoint)?;
+        // The decoder runs where the encoder does, whose levels it adds.
+        let backend = match model.front() {
+            FrontEnd::Encoder(encoder) => encoder.device(backend),
+            _ => backend,
+        };
         let d_model = checkpoint.shape.d_model;
         let deepest = shape.encoder.last().map_or(0, |level| level.out);
         let join = Affine::load(backend, checkpoint, "tsfm_conv2", deepest, d_model)?;
@@ -121,8 +126,9 @@ impl<B: Backend> Denoiser<B> {
             return Ok(Vec::new());
         }
         let pieces = [(all, samples)];
-        let room = encoder.room(backend, &mut state.room, &pieces)?;
-        encoder.encode(backend, &pieces, room)?;
+        let wide = encoder.device(backend);
+        let room = encoder.room(wide, &mut state.room, &pieces)?;
+        encoder.encode(wide, &pieces, room)?;
         let places: Vec<u32> = (behind..all).map(|at| at as u32).collect();
         self.model.make_room(backend, frames, &mut state.workspace)?;
         room.frames(backend, &places, d_model, state.workspace.residual())?;
@@ -132,7 +138,7 @@ impl<B: Backend> Denoiser<B> {
             self.model.blocks(backend, &[lane], frames, whole, &mut state.mamba, &mut state.workspace)?;
         let mut rows = std::mem::take(&mut state.tail);
         rows.extend(backend.download(hidden, 0..frames * d_model)?);
-        let out = self.decode(backend, &rows, all, &mut room.skips, &mut state.decoder)?;
+        let out = self.decode(wide, &rows, all, &mut room.skips, &mut state.decoder)?;
         let keep = self.shape.behind().min(all);
         state.tail = rows.split_off((all - keep) * d_model);
         Ok(out[behind * self.shape.hop()..].to_vec())

@@ -3,6 +3,7 @@ use std::ops::Range;
 use mseq_backend::ops::{EmbedTokens, GluFwd, LinearFwd, StridedConv1dFwd, strided_conv1d_weight};
 use mseq_backend::{Backend, Result as OpResult, Rows, RowsMut};
 
+use super::front::widened;
 use crate::{Checkpoint, Result, UNetShape};
 
 /// A matrix with its bias.
@@ -66,6 +67,8 @@ pub(super) struct Encoder<B: Backend> {
     d_model: usize,
     levels: Vec<Down<B>>,
     out: Affine<B>,
+    /// Where it runs, if not where the blocks do.
+    wide: Option<B>,
 }
 
 /// Activations of an encoder.
@@ -99,6 +102,8 @@ impl<B: Backend> Encoder<B> {
     pub(super) fn load(backend: &B, checkpoint: &Checkpoint) -> Result<Self> {
         let shape = checkpoint.unet()?.clone();
         let d_model = checkpoint.shape.d_model;
+        let wide = widened(backend)?;
+        let backend = wide.as_ref().unwrap_or(backend);
         let mut levels = Vec::new();
         let mut inputs = 1;
         for (i, level) in shape.encoder.iter().enumerate() {
@@ -118,7 +123,12 @@ impl<B: Backend> Encoder<B> {
             inputs = level.out;
         }
         let out = Affine::load(backend, checkpoint, "tsfm_conv1", d_model, inputs)?;
-        Ok(Self { shape, d_model, levels, out })
+        Ok(Self { shape, d_model, levels, out, wide })
+    }
+
+    /// Where it runs: what its rooms are made on.
+    pub(super) fn device<'b>(&'b self, backend: &'b B) -> &'b B {
+        self.wide.as_ref().unwrap_or(backend)
     }
 
     /// Where the frames of each lane lie among all, by lanes of so many frames.

@@ -197,7 +197,9 @@ impl<B: Backend> Mamba<B> {
     pub fn workspace_bytes_per_row(shape: &MambaShape, dtype: DType) -> usize {
         let &MambaShape { d_model, d_inner, d_state, dt_rank, front, .. } = shape;
         4 * (d_model + d_inner.max(d_model))
-            + dtype.bytes() * (d_model + 4 * d_inner + dt_rank + 2 * d_state + front)
+            // The front end is f32.
+            + 4 * front
+            + dtype.bytes() * (d_model + 4 * d_inner + dt_rank + 2 * d_state)
     }
 
     /// Runs the first `blocks` blocks, and the final norm when `norm_f`, over the rows of all

@@ -171,6 +171,16 @@ pub fn mulaw(sample: f32) -> u32 {
     ((y + 1.0) / 2.0 * 255.0 + 0.5) as u32
 }
 
+/// The level that a mu-law token stands for: what [`mulaw`] turns into it.
+///
+/// ```
+/// assert!((0..256).all(|id| mseq_source::mulaw(mseq_source::mulaw_level(id)) == id));
+/// ```
+pub fn mulaw_level(id: u32) -> f32 {
+    let y = 2.0 * f64::from(id.min(255)) / 255.0 - 1.0;
+    (y.signum() * (256f64.powf(y.abs()) - 1.0) / 255.0) as f32
+}
+
 /// One recording, one channel, at its own rate.
 struct Track {
     path: String,

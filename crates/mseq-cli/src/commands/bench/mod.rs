@@ -6,13 +6,16 @@ mod machine;
 mod report;
 mod timed;
 
+use std::num::{NonZeroU32, NonZeroU64};
 use std::time::Instant;
 
 use mseq_backend::Backend;
-use mseq_core::{Item, Layer, Pool, RecordHead, RecordTail, SequenceFormat, Windows};
+use mseq_core::{
+    Extent, Item, Layer, Pool, RecordHead, RecordTail, SequenceFormat, Signal, SoundWindows, Windows,
+};
 use mseq_cpu::CpuBackend;
 use mseq_cuda::CudaBackend;
-use mseq_engine::{Engine, EngineConfig, ModelRunner, Place, Runner, Step, choose, open};
+use mseq_engine::{AudioConfig, Engine, EngineConfig, ModelRunner, Place, Runner, Step, choose, open};
 use mseq_model::{Checkpoint, MambaShape};
 use mseq_testkit::Random;
 use mseq_testkit::model::ModelShape;
@@ -61,9 +64,8 @@ pub(super) fn run(args: &BenchArgs, quiet: bool) -> Result<(), Failure> {
     }
     let place = args.developer.at(choose(&args.device, args.dtype())?)?;
     let (model, checkpoint) = model(args)?;
-    let mut config = config();
+    let mut config = config(&checkpoint);
     let (limit, chunk) = (args.memory_limit.map(|size| size.0), args.chunk.map(|n| n as usize));
-    super::reads_dna(&checkpoint)?;
     config.chunk = Budget::new(limit, chunk, &checkpoint.shape, &config, &place)?.chunk;
     let threads = args.threads.map_or(0, |n| n as usize);
     let tokens = args.tokens.unwrap_or(if place.cuda.is_some() { CUDA_TOKENS } else { CPU_TOKENS });
@@ -129,6 +131,7 @@ pub(super) fn run(args: &BenchArgs, quiet: bool) -> Result<(), Failure> {
         grid: config.grid,
         tile,
         rows,
+        real_time: real_time(&checkpoint),
         seconds,
         stages,
         rates,
@@ -148,8 +151,23 @@ fn model(args: &BenchArgs) -> Result<(String, Checkpoint), Failure> {
     Ok((format!("random {shape}"), verify::checkpoint(sizes, args.vocab as usize, true)?))
 }
 
-/// Mean rows of windows, as `embed` makes them.
-fn config() -> EngineConfig {
+/// Tokens of a second of audio; `None` for DNA.
+fn real_time(checkpoint: &Checkpoint) -> Option<f64> {
+    let hop = checkpoint.front().map_or(1, |front| front.hop);
+    checkpoint.audio.map(|audio| f64::from(audio.sample_rate) / hop as f64)
+}
+
+/// A recording at the model's own rate; `None` for DNA.
+fn signal(checkpoint: &Checkpoint) -> Option<Signal> {
+    let rate = NonZeroU32::new(checkpoint.audio?.sample_rate)?;
+    let hop = u32::try_from(checkpoint.front().map_or(1, |front| front.hop)).ok()?;
+    Some(Signal { rate, model_rate: rate, hop: NonZeroU32::new(hop)? })
+}
+
+/// Mean rows of windows, as `embed` makes them: of audio over a second.
+fn config(checkpoint: &Checkpoint) -> EngineConfig {
+    let second = NonZeroU64::new(1_000_000_000).map(Extent::Nanos);
+    let sound = second.and_then(|second| SoundWindows::new(second, None));
     let windows = Windows::tiled(WINDOW, WINDOW).unwrap_or(Windows::record());
     EngineConfig {
         pool: Pool::Mean,
@@ -162,7 +180,9 @@ fn config() -> EngineConfig {
         regions: None,
         parts: None,
         grid: 1,
-        audio: None,
+        audio: checkpoint
+            .audio
+            .and_then(|_| Some(AudioConfig { front: checkpoint.front(), windows: sound? })),
     }
 }
 
@@ -210,25 +230,66 @@ fn device(machine: &Machine, place: &Place) -> Result<Device, Failure> {
 #[derive(Clone)]
 struct Load {
     /// Of one sequence: time does not depend on the letters, so that all may be alike.
-    ids: Vec<u32>,
+    one: Sequence,
     lanes: u64,
+    signal: Option<Signal>,
+}
+
+/// What a model reads.
+#[derive(Clone)]
+enum Sequence {
+    Tokens(Vec<u32>),
+    /// So many a token.
+    Samples(Vec<f32>, usize),
 }
 
 impl Load {
     fn new(checkpoint: &Checkpoint, tokens: usize, lanes: u64) -> Self {
-        let mut letters: Vec<u32> = checkpoint.tokens.letters.values().copied().collect();
-        letters.sort_unstable();
         let mut random = Random::new(1);
-        let last = letters.len().saturating_sub(1);
-        let ids = (0..tokens).map(|_| letters.get(random.between(0, last)).copied().unwrap_or(0)).collect();
-        Self { ids, lanes }
+        let one = match checkpoint.front() {
+            Some(front) => Sequence::Samples(random.values(tokens * front.hop, -0.1, 0.1), front.hop),
+            None => {
+                let mut letters: Vec<u32> = match checkpoint.audio {
+                    Some(_) => (0..256).collect(),
+                    None => checkpoint.tokens.letters.values().copied().collect(),
+                };
+                letters.sort_unstable();
+                let last = letters.len().saturating_sub(1);
+                let mut id = |_| letters.get(random.between(0, last)).copied().unwrap_or(0);
+                Sequence::Tokens((0..tokens).map(&mut id).collect())
+            }
+        };
+        Self { one, lanes, signal: signal(checkpoint) }
     }
 
     /// About the first so many tokens of it.
     fn first(&self, tokens: usize) -> Self {
-        let ids = self.ids[..tokens.min(self.ids.len())].to_vec();
-        let lanes = tokens.div_ceil(ids.len().max(1)) as u64;
-        Self { ids, lanes: lanes.clamp(1, self.lanes) }
+        let (one, found) = match &self.one {
+            Sequence::Tokens(ids) => {
+                let ids = ids[..tokens.min(ids.len())].to_vec();
+                let found = ids.len();
+                (Sequence::Tokens(ids), found)
+            }
+            Sequence::Samples(samples, hop) => {
+                let samples = samples[..samples.len().min(tokens * hop)].to_vec();
+                let found = samples.len() / hop;
+                (Sequence::Samples(samples, *hop), found)
+            }
+        };
+        let lanes = tokens.div_ceil(found.max(1)) as u64;
+        Self { one, lanes: lanes.clamp(1, self.lanes), signal: self.signal }
+    }
+
+    /// Blocks, as the sources give them, and how much they hold.
+    fn items(&self) -> (Vec<Item>, usize) {
+        match &self.one {
+            Sequence::Tokens(ids) => {
+                (ids.chunks(BLOCK).map(|ids| Item::Tokens(ids.to_vec())).collect(), ids.len())
+            }
+            Sequence::Samples(samples, _) => {
+                (samples.chunks(BLOCK).map(|part| Item::Samples(part.to_vec())).collect(), samples.len())
+            }
+        }
     }
 
     /// Feeds the engine as the pipeline does, and takes the rows; gives their number.
@@ -250,13 +311,13 @@ impl Load {
                 source: "bench".into(),
                 id: "bench".into(),
                 index,
-                format: SequenceFormat::Fasta,
+                format: if self.signal.is_some() { SequenceFormat::Audio } else { SequenceFormat::Fasta },
                 reversed: None,
-                signal: None,
+                signal: self.signal,
             };
-            let tail = RecordTail { bases: self.ids.len() as u64, ..RecordTail::default() };
-            let tokens = self.ids.chunks(BLOCK).map(|ids| Item::Tokens(ids.to_vec()));
-            for item in [Item::Begin(head)].into_iter().chain(tokens).chain([Item::End(tail)]) {
+            let (items, len) = self.items();
+            let tail = RecordTail { bases: len as u64, ..RecordTail::default() };
+            for item in [Item::Begin(head)].into_iter().chain(items).chain([Item::End(tail)]) {
                 engine.push(item)?;
                 while let Some(step) = engine.step()? {
                     take(step)?;

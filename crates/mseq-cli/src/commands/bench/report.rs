@@ -96,6 +96,8 @@ pub(super) struct Report<'a> {
     pub(super) tile: Option<usize>,
     /// Of one repeat.
     pub(super) rows: u64,
+    /// Tokens of a second of audio, for a model of it.
+    pub(super) real_time: Option<f64>,
     /// Of each repeat, in order.
     pub(super) seconds: Vec<f64>,
     pub(super) stages: Stages,
@@ -176,8 +178,9 @@ impl Report<'_> {
             "chunk": self.chunk,
             "grid": self.grid,
             "tile": self.tile,
-            "window": WINDOW,
+            "window": if self.real_time.is_some() { json!("1s") } else { json!(WINDOW) },
             "rows": self.rows,
+            "times_real_time": self.real_time.map(|a_second| total / median / a_second),
             "tokens_per_s": total / median,
             "seconds": {"median": median, "fastest": fastest, "slowest": slowest, "all": self.seconds},
             "stages": stages,
@@ -240,13 +243,20 @@ impl Report<'_> {
         row(
             "load",
             format!(
-                "{} of {}, steps of up to {}{tile}, cut on a grid of {}, a row a window of {WINDOW}",
+                "{} of {}, steps of up to {}{tile}, cut on a grid of {}, a row a window of {}",
                 say::count(self.lanes, "sequence"),
                 say::count(self.tokens, "token"),
                 say::grouped(self.chunk as u64),
                 self.grid,
+                if self.real_time.is_some() { "1 s".to_owned() } else { WINDOW.to_string() },
             ),
         );
+        if let Some(a_second) = self.real_time {
+            row(
+                "audio",
+                format!("{:.0} x real time ({a_second} tokens a second)", total / median / a_second),
+            );
+        }
         row(
             "speed",
             format!(

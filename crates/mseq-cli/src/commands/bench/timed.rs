@@ -66,8 +66,9 @@ pub(super) struct Times {
     pub(super) seconds: [f64; Stage::ALL.len()],
     /// Calls of each.
     pub(super) calls: [u64; Stage::ALL.len()],
-    /// Matrix products so far.
-    products: u64,
+    /// Matrix products since a block began; `None` before the first block of a step, where those of a
+    /// front end are.
+    products: Option<u64>,
 }
 
 /// The times of a [`Timed`] backend, seen from outside.
@@ -85,10 +86,18 @@ impl Clock {
 
     fn add(&self, stage: Option<Stage>, seconds: f64) {
         let mut times = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let stage = stage.unwrap_or_else(|| {
-            times.products += 1;
-            Stage::of_product(times.products - 1)
+        let stage = stage.unwrap_or_else(|| match &mut times.products {
+            Some(count) => {
+                *count += 1;
+                Stage::of_product(*count - 1)
+            }
+            None => Stage::Embedding,
         });
+        match stage {
+            Stage::Norm => times.products = Some(0),
+            Stage::Pool => times.products = None,
+            _ => {}
+        }
         times.seconds[stage as usize] += seconds;
         times.calls[stage as usize] += 1;
     }
@@ -128,6 +137,10 @@ impl<B: Backend> Backend for Timed<B> {
 
     fn dtype(&self) -> DType {
         self.inner.dtype()
+    }
+
+    fn wide(&self) -> Result<Self> {
+        Ok(Self { inner: self.inner.wide()?, wait: self.wait, clock: self.clock.clone() })
     }
 
     fn zeros(&self, len: usize) -> Result<B::Buffer> {

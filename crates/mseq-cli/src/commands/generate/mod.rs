@@ -1,4 +1,6 @@
-//! `mamba-seq generate`: continuations of prompts, as FASTA.
+//! `mamba-seq generate`: continuations of prompts, as FASTA; of recordings, as WAV.
+
+mod sound;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -10,6 +12,7 @@ use mseq_pipeline::{SavedGeneration, load_generation, save_generation};
 use mseq_sink::{FastaSink, check_output};
 use mseq_source::{DnaTokenizer, InputSet, SequenceSource};
 
+use self::sound::WavFiles;
 use super::model_files;
 use crate::args::GenerateArgs;
 use crate::{Failure, say};
@@ -29,7 +32,7 @@ struct Prompts {
 
 pub(super) fn run(args: &GenerateArgs, quiet: bool) -> Result<(), Failure> {
     let checkpoint = Checkpoint::open(model_files(args.model()?)?)?;
-    super::reads_dna(&checkpoint)?;
+    let rate = sound::rate(&checkpoint)?;
     let letters = Letters::new(&checkpoint);
     let tokenizer = DnaTokenizer::new(&checkpoint.tokens.letters, checkpoint.tokens.unknown);
     let stdout = args.output == Path::new("-");
@@ -45,7 +48,10 @@ pub(super) fn run(args: &GenerateArgs, quiet: bool) -> Result<(), Failure> {
     let sampling = sampling(args, seed)?;
     let prompts = match &saved {
         Some((_, with)) => Prompts { names: with.names.clone(), ids: Vec::new(), unknown: 0 },
-        None => prompts(args, &tokenizer)?,
+        None => match rate {
+            Some(rate) => sound::prompts(args, rate)?,
+            None => prompts(args, &tokenizer)?,
+        },
     };
     if saved.is_some() && args.samples > 1 {
         return Err(Failure::Usage(
@@ -70,6 +76,7 @@ pub(super) fn run(args: &GenerateArgs, quiet: bool) -> Result<(), Failure> {
             say::count(prompts.unknown, "base")
         ));
     }
+    let sound = rate.map(|rate| WavFiles::new(&args.output, rate, total, args.tokens)).transpose()?;
     let place = args.developer.at(choose(&args.device, args.dtype())?)?;
     if let (Some(why), false) = (&place.note, quiet) {
         say::note(&format!("running on the cpu: {why}"));
@@ -77,13 +84,14 @@ pub(super) fn run(args: &GenerateArgs, quiet: bool) -> Result<(), Failure> {
     let chunk = args.chunk.map_or_else(|| place.default_chunk(&checkpoint.shape), |n| n as usize);
     let threads = args.threads.map_or(0, |n| n as usize);
     let steps = STEPS.min(args.tokens as usize);
-    let config = GenerateConfig { lanes, sampling, allowed: Some(letters.ids()), chunk, block: steps };
-    let mut generator = open_generator(&place, threads, &checkpoint, config.clone())?;
-    let mut sink = if stdout {
-        FastaSink::stream(Box::new(std::io::stdout()))
-    } else {
-        FastaSink::create(&args.output)?
+    let allowed = if rate.is_some() { (0..256).collect() } else { letters.ids() };
+    let config = GenerateConfig { lanes, sampling, allowed: Some(allowed), chunk, block: steps };
+    let mut sink = match sound {
+        Some(files) => Sink::Sound(files),
+        None if stdout => Sink::Letters(letters, FastaSink::stream(Box::new(std::io::stdout()))),
+        None => Sink::Letters(letters, FastaSink::create(&args.output)?),
     };
+    let mut generator = open_generator(&place, threads, &checkpoint, config.clone())?;
     let mut first = 0;
     while first < total {
         let here = lanes.min(total - first);
@@ -111,9 +119,17 @@ pub(super) fn run(args: &GenerateArgs, quiet: bool) -> Result<(), Failure> {
         };
         let position = saved.as_ref().map_or(0, |(state, _)| state.position);
         let head = |lane| format!("{} tokens={} from={position} seed={seed}", name(lane), args.tokens);
-        sink.begin((0..here).map(head).collect(), args.tokens, &std::env::temp_dir())?;
-        draw(generator.as_mut(), args.tokens, &letters, &mut sink)?;
-        sink.end()?;
+        match &mut sink {
+            Sink::Letters(_, fasta) => {
+                fasta.begin((0..here).map(head).collect(), args.tokens, &std::env::temp_dir())?;
+            }
+            Sink::Sound(files) => files.begin(first, here)?,
+        }
+        draw(generator.as_mut(), args.tokens, first, &mut sink)?;
+        match &mut sink {
+            Sink::Letters(_, fasta) => fasta.end()?,
+            Sink::Sound(files) => files.end()?,
+        }
         if let Some(path) = &args.save_state {
             let with =
                 SavedGeneration { model_sha256: sha256.clone(), names: (0..here).map(name).collect(), seed };
@@ -121,7 +137,10 @@ pub(super) fn run(args: &GenerateArgs, quiet: bool) -> Result<(), Failure> {
         }
         first += here;
     }
-    let written = sink.finish()?;
+    let written = match sink {
+        Sink::Letters(_, fasta) => fasta.finish()?,
+        Sink::Sound(files) => files.written(),
+    };
     if !quiet && !stdout {
         let what = say::count(total as u64, "sequence");
         say::line(&format!("{}: {what}, {}", args.output.display(), say::count(written, "token")));
@@ -129,17 +148,23 @@ pub(super) fn run(args: &GenerateArgs, quiet: bool) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Draws tokens block by block and writes their letters.
-fn draw(
-    generator: &mut dyn Generate,
-    mut left: u64,
-    letters: &Letters,
-    sink: &mut FastaSink,
-) -> Result<(), Failure> {
+/// Where the drawn tokens go.
+enum Sink {
+    Letters(Letters, FastaSink),
+    Sound(WavFiles),
+}
+
+/// Draws tokens of the sequences from `first` on, block by block, and writes what they stand for.
+fn draw(generator: &mut dyn Generate, mut left: u64, first: usize, sink: &mut Sink) -> Result<(), Failure> {
     while left > 0 {
         let drawn = generator.next(usize::try_from(left).unwrap_or(usize::MAX))?;
         left -= (drawn.len() / generator.lanes()) as u64;
-        sink.push(&drawn.iter().map(|&id| letters.of(id)).collect::<Vec<u8>>())?;
+        match sink {
+            Sink::Letters(letters, fasta) => {
+                fasta.push(&drawn.iter().map(|&id| letters.of(id)).collect::<Vec<u8>>())?;
+            }
+            Sink::Sound(files) => files.push(first, generator.lanes(), &drawn)?,
+        }
     }
     Ok(())
 }
