@@ -1,11 +1,13 @@
 //! What only a device can show: its errors, its memory, and steps whose offsets pass 2^31. Skipped
 //! aloud without one; with `MSEQ_REQUIRE_CUDA=1` a missing one is an error.
 
+use std::path::Path;
+
 use mseq_backend::ops::LinearFwd;
 use mseq_backend::{Backend, Error, LaneSpan, Rows, RowsMut};
 use mseq_core::DType;
 use mseq_cuda::{CudaBackend, CudaConfig};
-use mseq_model::arch::Mamba;
+use mseq_model::arch::{Input, Mamba};
 use mseq_model::{Checkpoint, ModelFiles};
 use mseq_testkit::Random;
 use mseq_testkit::model::{ModelShape, VOCAB, random_model};
@@ -100,4 +102,45 @@ fn offsets_pass_two_to_the_31() {
     let off = norm(&mut whole.iter().zip(&parts).map(|(a, b)| f64::from(a - b)));
     let error = off / norm(&mut parts.iter().map(|&v| f64::from(v)));
     assert!(error < 2e-3, "{error}");
+}
+
+/// The built-in model of audio against its golden values, whole and in steps.
+#[test]
+fn the_built_in_audio_model_gives_its_golden_values() {
+    const HOP: usize = 160;
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../data/models/mamba-audio-2m");
+    let golden = std::fs::read(folder.join("golden.safetensors")).unwrap();
+    let golden = safetensors::SafeTensors::deserialize(&golden).unwrap();
+    let values = |name: &str| -> Vec<f32> {
+        let data = golden.tensor(name).unwrap().data().as_chunks::<4>().0.to_vec();
+        data.into_iter().map(f32::from_le_bytes).collect()
+    };
+    let (samples, hidden) = (values("samples"), values("hidden"));
+    let checkpoint = Checkpoint::open(ModelFiles::at(&folder).unwrap()).unwrap();
+    let (width, frames) = (checkpoint.shape.d_model, samples.len().div_ceil(HOP));
+    // In bf16 the squares inside double what is off, as often as there are blocks.
+    for (dtype, limit) in [(DType::F32, 1e-5), (DType::Bf16, 4e-2)] {
+        let Some(backend) = open(dtype, 512, 256) else { return };
+        let model = Mamba::load(&backend, &checkpoint).unwrap();
+        for step in [frames, 16, 1] {
+            let mut state = model.state(&backend, 1).unwrap();
+            let mut workspace = model.workspace(&backend, step).unwrap();
+            let (mut found, mut at) = (Vec::new(), 0);
+            while at < frames {
+                let end = (at + step).min(frames);
+                let piece = &samples[at * HOP..samples.len().min(end * HOP)];
+                let lanes = [LaneSpan { rows: 0..end - at, fresh: at == 0, slot: Some(0) }];
+                let ranges: Vec<_> = std::iter::once(0..piece.len()).collect();
+                let input = Input::Samples { samples: piece, lanes: &ranges };
+                let upto = (checkpoint.shape.n_layer, true);
+                let out = model.forward(&backend, input, &lanes, upto, &mut state, &mut workspace).unwrap();
+                found.extend(backend.download(out, 0..(end - at) * width).unwrap());
+                at = end;
+            }
+            let norm = |v: &mut dyn Iterator<Item = f64>| v.map(|x| x * x).sum::<f64>().sqrt();
+            let off = norm(&mut found.iter().zip(&hidden).map(|(a, b)| f64::from(a - b)));
+            let error = off / norm(&mut hidden.iter().map(|&v| f64::from(v)));
+            assert!(found.len() == hidden.len() && error < limit, "{dtype}, steps of {step}: {error:e}");
+        }
+    }
 }

@@ -45,7 +45,7 @@ const MODELS: [(&str, CleanShape, usize); 2] = [
 
 /// The same of a trained model without convolutions. Its first blocks square their input, which squares the
 /// range of what follows and doubles what is off, where random models do neither.
-fn trained_limit(dtype: DType) -> f64 {
+pub(super) fn trained_limit(dtype: DType) -> f64 {
     match dtype {
         DType::Bf16 => 4e-2,
         narrow => model_limit(narrow),
