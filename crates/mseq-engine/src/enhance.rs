@@ -4,8 +4,8 @@ use mseq_cpu::CpuBackend;
 use mseq_model::Checkpoint;
 use mseq_model::arch::{Denoiser, DenoiserState};
 
-use crate::open::Place;
 use crate::Result;
+use crate::open::Place;
 
 /// Denoises one recording as its samples come, in memory that does not grow with it.
 ///

@@ -50,7 +50,7 @@ pub(crate) fn run(args: &EnhanceArgs, quiet: bool) -> Result<(), Failure> {
     if let Some(note) = place.note.as_ref().filter(|_| !quiet) {
         say::note(note);
     }
-    let chunk = args.chunk.map_or_else(|| place.default_chunk(&checkpoint.shape), usize::from);
+    let chunk = args.chunk.map_or_else(|| place.default_chunk(&checkpoint.shape), |n| place.step(n.get()));
     let threads = args.threads.map_or(0, usize::from);
     let mut enhancer = open_enhancer(&place, threads, &checkpoint, chunk)?;
     let start = Instant::now();

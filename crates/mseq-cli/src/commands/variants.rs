@@ -48,7 +48,7 @@ pub(super) fn run(args: &VariantsArgs, quiet: bool, line: &[OsString]) -> Result
     }
     let mut reader = VcfReader::open(&args.vcf)?;
     let mut reference = Reference::open(&args.reference)?;
-    let chunk = args.chunk.map_or_else(|| place.default_chunk(&checkpoint.shape), |n| n as usize);
+    let chunk = args.chunk.map_or_else(|| place.default_chunk(&checkpoint.shape), |n| place.step(n as usize));
     let threads = args.threads.map_or(0, |n| n as usize);
     let mut scorer = open_variant_scorer(&place, threads, &checkpoint, args.window, chunk)?;
     let tokenizer = DnaTokenizer::new(&checkpoint.tokens.letters, checkpoint.tokens.unknown);
