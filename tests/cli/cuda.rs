@@ -22,20 +22,42 @@ struct Answer {
 
 impl Fake {
     /// `None`, said aloud, without a C compiler.
-    #[allow(clippy::print_stderr, reason = "skips are said aloud")]
     fn new() -> Option<Self> {
-        let folder = tempdir().unwrap();
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cli/fake_driver.c");
+        let fake = Self { folder: tempdir().unwrap() };
+        fake.compile("fake_driver.c", "libcuda.so").then_some(fake)
+    }
+
+    /// With the fake compiler beside it.
+    fn with_nvrtc() -> Option<Self> {
+        let fake = Self::new()?;
+        fake.compile("fake_nvrtc.c", "libnvrtc.so").then_some(fake)
+    }
+
+    /// `false`, said aloud, without a C compiler.
+    #[allow(clippy::print_stderr, reason = "skips are said aloud")]
+    fn compile(&self, source: &str, library: &str) -> bool {
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cli").join(source);
         let mut cc = Command::new("cc");
-        cc.args(["-shared", "-fPIC", "-w", "-O1", "-o"]).arg(folder.path().join("libcuda.so")).arg(source);
+        cc.args(["-shared", "-fPIC", "-w", "-O1", "-o"]).arg(self.path().join(library)).arg(source);
         match cc.output() {
-            Ok(out) if out.status.success() => Some(Self { folder }),
+            Ok(out) if out.status.success() => true,
             Ok(out) => panic!("{}", String::from_utf8_lossy(&out.stderr)),
             Err(_) => {
                 eprintln!("skipped: the fake driver needs a C compiler");
-                None
+                false
             }
         }
+    }
+
+    /// Runs a command, and gives its answer and the compilations of that run, a line each.
+    fn compiles(&self, settings: &[(&str, &str)], args: &[&str]) -> (Answer, Vec<String>) {
+        let log = self.path().join("compilations");
+        let cache = self.path().join("cache");
+        let own = [("FAKE_NVRTC_LOG", log.to_str().unwrap()), ("MSEQ_CACHE_DIR", cache.to_str().unwrap())];
+        let answer = self.run(&[settings, &own].concat(), args);
+        let lines = std::fs::read_to_string(&log).unwrap_or_default();
+        let _ = std::fs::remove_file(log);
+        (answer, lines.lines().map(str::to_owned).collect())
     }
 
     fn path(&self) -> &Path {
@@ -270,4 +292,120 @@ fn records_over_several_devices_and_two_engines_on_one() {
         assert_eq!(places, want.collect::<Vec<_>>());
         std::fs::remove_file(file).unwrap();
     }
+}
+
+/// What was said of kernels for any shape.
+fn slower(answer: &Answer) -> Vec<&str> {
+    answer.err.lines().filter(|line| line.contains("which are slower")).collect()
+}
+
+#[test]
+fn kernels_for_an_odd_shape_are_compiled_once() {
+    let Some(fake) = Fake::with_nvrtc() else { return };
+    fake.fasta(500, 3);
+    let model = golden_model("d29-n4-k2-e1");
+    let job = ["embed", "x.fa", "-o", "o.parquet", "--model", &model, "--device", "cuda"];
+    let run = |settings: &[(&str, &str)], args: &[&str]| {
+        let _ = std::fs::remove_file(fake.path().join("o.parquet"));
+        let (answer, lines) = fake.compiles(settings, args);
+        assert_eq!(answer.code, Some(0), "{}", answer.err);
+        (answer, lines)
+    };
+    let (first, lines) = run(&[], &job);
+    assert!(slower(&first).is_empty(), "{}", first.err);
+    assert!((3..=4).contains(&lines.len()), "{lines:?}");
+    for line in &lines {
+        assert!(line.contains("--gpu-architecture=sm_90 ") && line.contains("-DSTORAGE_BF16"), "{line}");
+        assert!(line.contains("-DD_STATE=") || line.contains("-DD_CONV=2"), "{line}");
+    }
+    assert!(lines.iter().any(|line| line.contains("selective_scan_fwd.cu")), "{lines:?}");
+    // A hit, another arithmetic, an entry that a crash cut off.
+    assert_eq!(run(&[], &job).1, Vec::<String>::new());
+    assert_eq!(run(&[], &[&job[..], &["--dtype", "f32"]].concat()).1.len(), lines.len());
+    let cache = fake.path().join("cache");
+    let entries = || std::fs::read_dir(&cache).unwrap().map(|entry| entry.unwrap().path());
+    assert_eq!(entries().count(), 2 * lines.len());
+    assert!(entries().all(|path| path.extension().is_some_and(|kind| kind == "cubin")));
+    let scan = entries().find(|path| path.to_string_lossy().contains("scan_fwd")).unwrap();
+    std::fs::write(&scan, &std::fs::read(&scan).unwrap()[..20]).unwrap();
+    let again = run(&[], &job).1.len() + run(&[], &[&job[..], &["--dtype", "f32"]].concat()).1.len();
+    assert_eq!(again, 1);
+    // Generation takes the same ones.
+    let text = ["generate", "--prompt-text", "ACGT", "--tokens", "3", "--model", &model, "--device", "cuda"];
+    assert_eq!(fake.compiles(&[], &text).1, Vec::<String>::new());
+
+    let (doctor, _) = run(&[], &["doctor"]);
+    let line = doctor.out.lines().find(|line| line.starts_with("compiled")).unwrap();
+    assert!(line.contains("cache: ") && line.contains("selective_scan_fwd.d_state"), "{line}");
+    assert!(line.contains(".bf16.sm_90") && line.contains(".f32.sm_90"), "{line}");
+
+    std::fs::remove_dir_all(&cache).unwrap();
+    // The shape of the built-in kernels asks for none, and one may do without.
+    let usual = ["embed", "x.fa", "-o", "o.parquet", "--device", "cuda"];
+    assert_eq!(run(&[], &usual).1, Vec::<String>::new());
+    let (off, lines) = run(&[("MSEQ_NO_SPECIALIZE", "1")], &job);
+    assert!(lines.is_empty() && slower(&off).is_empty(), "{}", off.err);
+    // What does not compile leaves the kernels for any shape, and one note.
+    let (failed, _) = run(&[("FAKE_NVRTC_FAIL", "-DD_")], &job);
+    let notes = slower(&failed);
+    assert_eq!(notes.len(), 1, "{}", failed.err);
+    assert!(notes[0].starts_with("note: ") && notes[0].contains("the fake does not like"), "{}", notes[0]);
+    assert!(!cache.exists() || entries().count() == 0);
+}
+
+#[test]
+fn without_a_compiler_kernels_for_any_shape_run() {
+    let Some(fake) = Fake::new() else { return };
+    fake.fasta(500, 0);
+    let ran = fake.embed(&[], &["--device", "cuda"]);
+    assert_eq!(ran.code, Some(0), "{}", ran.err);
+    let notes = slower(&ran);
+    // A machine may have the library where every program finds it.
+    assert!(notes.len() <= 1, "{}", ran.err);
+    assert!(notes.iter().all(|note| note.contains("pip install nvidia-cuda-nvrtc")), "{}", ran.err);
+}
+
+#[test]
+fn every_command_with_a_device_takes_kernels_from_a_folder() {
+    let Some(fake) = Fake::with_nvrtc() else { return };
+    fake.fasta(500, 3);
+    std::fs::create_dir(fake.path().join("mine")).unwrap();
+    std::fs::create_dir(fake.path().join("none")).unwrap();
+    std::fs::write(fake.path().join("mine/norm_fwd.cu"), "// mine").unwrap();
+    let vcf = "##fileformat=VCFv4.2\n#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\n";
+    std::fs::write(fake.path().join("v.vcf"), vcf).unwrap();
+    let from = ["--device", "cuda", "--dtype", "f32", "--kernels-from", "mine"];
+    for args in [
+        &["embed", "x.fa", "-o", "1.parquet"][..],
+        &["score", "x.fa", "-o", "2.parquet"],
+        &["generate", "--prompt-text", "ACGT", "--tokens", "2", "-o", "3.fa"],
+        &["variants", "v.vcf", "--reference", "x.fa", "-o", "4.parquet"],
+        &["bench", "--shape", "32x1", "--tokens", "1000", "--repeats", "1"],
+        &["models", "verify", "mamba-dna-1m", "--tokens", "50"],
+    ] {
+        let _ = std::fs::remove_dir_all(fake.path().join("cache"));
+        let (answer, lines) = fake.compiles(&[], &[args, &from].concat());
+        let mine = lines.iter().filter(|line| line.contains("norm_fwd.cu")).count();
+        assert!(mine >= 1, "{args:?}: {lines:?} {}", answer.err);
+        let others = lines.iter().filter(|line| !line.contains("norm_fwd.cu") && !line.contains("-DD_"));
+        assert_eq!(others.count(), 0, "{args:?}: {lines:?}");
+    }
+    let classify = ["classify", "x.fa", "--help"];
+    let enhance = ["enhance", "--help"];
+    for args in [&classify[..], &enhance, &["embed", "--help"], &["models", "verify", "--help"]] {
+        let help = fake.run(&[], args).out;
+        let (_, developer) = help.split_once("Developer options").unwrap_or_default();
+        assert!(developer.contains("--kernels-from <DIR>"), "{help}");
+    }
+    // A folder that is not there, or holds nothing of ours, or a device without kernels.
+    fake.embed(&[], &["--device", "cuda", "-q", "--kernels-from", "nowhere"])
+        .fails(1, &["--kernels-from nowhere"]);
+    fake.embed(&[], &["--device", "cuda", "-q", "--kernels-from", "none"])
+        .fails(1, &["holds no kernel", "norm_fwd.cu"]);
+    fake.embed(&[], &["--device", "cpu", "-q", "--kernels-from", "mine"])
+        .fails(2, &["--kernels-from mine", "only a CUDA device"]);
+    fake.run(&[], &["doctor", "--verify", "--device", "cuda", "--kernels-from", "none"])
+        .fails(1, &["holds no kernel"]);
+    fake.run(&[], &["doctor", "--kernels-from", "mine"]).fails(2, &["needs --verify"]);
+    assert!(fake.no_output());
 }

@@ -1,6 +1,7 @@
 use std::env;
 use std::ops::Range;
 use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use half::f16;
@@ -51,6 +52,8 @@ pub struct CudaBackend {
     dtype: DType,
     pub(crate) tile: usize,
     has_blas: bool,
+    /// Inside a step of generation, whose rows are one a sequence and always as many.
+    pub(crate) stepping: AtomicBool,
     specialized: Specialized,
     kernels_from: Option<PathBuf>,
     /// What launches need beside their arguments. Only its holder launches, so memory that grows is
@@ -168,6 +171,7 @@ impl CudaBackend {
             dtype,
             tile,
             has_blas: blas.is_some(),
+            stepping: AtomicBool::new(false),
             specialized,
             kernels_from,
             scratch: Mutex::new(LaunchState {

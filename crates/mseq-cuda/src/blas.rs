@@ -39,6 +39,8 @@ pub(crate) struct Shape {
     /// Type of y.
     pub(crate) out: DType,
     pub(crate) accumulate: bool,
+    /// Whether a row must not depend on how many others there are; else the fastest way for these rows will do.
+    pub(crate) any_rows: bool,
 }
 
 /// Addresses of a product.
@@ -159,7 +161,7 @@ impl Plan {
     ) -> Result<Self, CublasError> {
         use sys::cublasLtReductionScheme_t as R;
         let mut plan = Self::describe(shape)?;
-        if shape.dtype == DType::F32 {
+        if shape.dtype == DType::F32 && shape.any_rows {
             let fixed = algorithms.entry((Shape { rows: 0, ..shape }, alignment)).or_insert_with(|| {
                 let typical = Self::describe(Shape { rows: F32_ROWS, ..shape }).ok()?;
                 typical.choose(handle, alignment, R::CUBLASLT_REDUCTION_SCHEME_NONE).ok()

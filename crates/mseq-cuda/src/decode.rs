@@ -1,6 +1,7 @@
 //! Generation: tokens that stay on the device, and steps recorded as CUDA graphs.
 
 use std::ops::Range;
+use std::sync::atomic::Ordering;
 
 use cudarc::driver::CudaGraph;
 use mseq_backend::ops::{MIXER_SLICE, MixerUpdate, SampleTokens};
@@ -74,6 +75,12 @@ impl Decode for CudaBackend {
     }
 
     fn run_step(&self, tape: &mut CudaTape, mut step: impl FnMut() -> Result<()>) -> Result<()> {
+        let mut step = || {
+            self.stepping.store(true, Ordering::Relaxed);
+            let done = step();
+            self.stepping.store(false, Ordering::Relaxed);
+            done
+        };
         match &tape.recorded {
             Recorded::Never => step(),
             Recorded::Nothing => {

@@ -114,7 +114,16 @@ fn on_cuda(info: DeviceInfo, dtype: Option<DType>) -> Result<Place> {
     Ok(Place { cuda: Some(info), dtype, note: None, kernels_from: None })
 }
 
+/// Fewest tokens of a CUDA step: tiles begin at multiples of it, and in f32 the rounding of shorter steps, a state
+/// stored after each, would show in the seventh digit.
+const LEAST_CUDA_STEP: usize = 256;
+
 impl Place {
+    /// Tokens of a step where the user asks for so many.
+    pub fn step(&self, tokens: usize) -> usize {
+        if self.cuda.is_some() { tokens.max(LEAST_CUDA_STEP) } else { tokens.max(1) }
+    }
+
     /// The device, opened for a model with steps of `chunk` rows; `None` is the CPU.
     ///
     /// # Errors
@@ -210,6 +219,13 @@ mod tests {
         assert!(dtype((7, 5), Some(DType::Bf16)).is_err());
         let two = DeviceSpec::Cuda(vec![0, 1]);
         assert!(matches!(choose(&two, None), Err(Error::OneDevice { .. })));
+    }
+
+    #[test]
+    fn steps_of_a_device_are_not_short() {
+        let cuda = on_cuda(card((9, 0)), None).unwrap();
+        assert_eq!([1, 255, 256, 300].map(|tokens| cuda.step(tokens)), [256, 256, 256, 300]);
+        assert_eq!(choose(&DeviceSpec::Cpu, None).unwrap().step(1), 1);
     }
 
     #[test]

@@ -52,7 +52,7 @@ pub(crate) fn run(
     let places: Vec<Place> =
         places.into_iter().map(|place| args.developer.at(place)).collect::<Result<_, _>>()?;
     let Some(place) = places.first() else { return Err(Failure::Run("no device".into())) };
-    let (limit, chunk) = (args.memory_limit.map(|size| size.0), args.chunk.map(|n| n as usize));
+    let (limit, chunk) = (args.memory_limit.map(|size| size.0), args.chunk.map(|n| place.step(n as usize)));
     let budget = Budget::new(limit, chunk, &checkpoint.shape, &config, place)?;
     config.chunk = budget.chunk;
     let layout = body(&plan, &checkpoint, chosen.as_ref(), config.regions.is_some());

@@ -1,5 +1,5 @@
 use std::io::BufWriter;
-use std::num::{NonZeroU32, NonZeroUsize};
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
@@ -45,8 +45,8 @@ pub(crate) fn run(args: &EnhanceArgs, quiet: bool) -> Result<(), Failure> {
     if let Some(note) = place.note.as_ref().filter(|_| !quiet) {
         say::note(note);
     }
-    let chunk = args.chunk.map_or_else(|| place.default_chunk(&checkpoint.shape), NonZeroUsize::get);
-    let threads = args.threads.map_or(0, NonZeroUsize::get);
+    let chunk = args.chunk.map_or_else(|| place.default_chunk(&checkpoint.shape), |n| place.step(n.get()));
+    let threads = args.threads.map_or(0, usize::from);
     let mut enhancer = open_enhancer(&place, threads, &checkpoint, chunk)?;
     let start = Instant::now();
     // From here on a signal lets the unfinished file go.

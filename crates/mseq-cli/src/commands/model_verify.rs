@@ -14,6 +14,9 @@ use crate::{Failure, say};
 /// How the tokens are cut, again and again until they end.
 const CUTS: [&[usize]; 5] = [&[1], &[2, 1, 3], &[7], &[64, 1], &[1000, 13]];
 
+/// The same for a device: such steps as `--chunk` makes there, which hold whole multiples of 256 tokens of a record.
+const STEPS: [&[usize]; 3] = [&[256], &[512, 256], &[1024]];
+
 /// Verifies a model: on the CPU, equal bits; on a device, equal bits of equal runs, and the rest within
 /// the limits of the arithmetic.
 pub(super) fn run(name: &str, tokens: usize, place: &Place, dtype: Option<DType>) -> Result<(), Failure> {
@@ -180,9 +183,16 @@ impl<'a> Input<'a> {
                 Some(_) => limit,
                 None => chunk_limit(dtype, &self.checkpoint.shape),
             };
+            for cuts in STEPS {
+                let cut = self.forward(&mut opened, cuts)?;
+                row(&format!("steps of {cuts:?} against whole"), error(&cut, &whole), limit);
+            }
+            // A state that is stored after each token is rounded more often.
+            let limit =
+                if self.checkpoint.front().is_some() { limit } else { (2.0 * limit).min(model_limit(dtype)) };
             for cuts in CUTS {
                 let cut = self.forward(&mut opened, cuts)?;
-                row(&format!("chunks of {cuts:?} against whole"), error(&cut, &whole), limit);
+                row(&format!("cut at {cuts:?} against whole"), error(&cut, &whole), limit);
             }
         }
         say::out(&format!(

@@ -30,7 +30,7 @@ pub(super) fn run(args: &VariantsArgs, quiet: bool, line: &[OsString]) -> Result
     checkpoint.config.reads_left_to_right()?;
     checkpoint.has_lm_head()?;
     let place = args.developer.at(choose(&args.device, args.dtype())?)?;
-    let chunk = args.chunk.map_or_else(|| place.default_chunk(&checkpoint.shape), |n| n as usize);
+    let chunk = args.chunk.map_or_else(|| place.default_chunk(&checkpoint.shape), |n| place.step(n as usize));
     let threads = args.threads.map_or(0, |n| n as usize);
     let vcf = VcfFile::new(&args.vcf)?;
     let scorer = open_variant_scorer(&place, threads, &checkpoint, args.window, chunk)?;

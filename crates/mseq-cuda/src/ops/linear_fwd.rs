@@ -1,3 +1,5 @@
+use std::sync::atomic::Ordering;
+
 use mseq_backend::ops::LinearFwd;
 use mseq_backend::{Error, Result};
 use mseq_core::DType;
@@ -41,6 +43,7 @@ pub(crate) fn linear_fwd(backend: &CudaBackend, op: LinearFwd<'_, CudaBackend>) 
             dtype: weight.dtype,
             out: y.buf.dtype,
             accumulate,
+            any_rows: !backend.stepping.load(Ordering::Relaxed),
         };
         let at = Operands { x: address(&x), weight: weight.memory.ptr(), y: y.buf.memory.ptr() };
         if in_features > 0 && blas.matmul(shape, at)? {

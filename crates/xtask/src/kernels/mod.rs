@@ -4,7 +4,9 @@ mod nvrtc;
 
 use std::{env, fs, path::PathBuf, time::Instant};
 
-use mseq_kernels::{MODULES, Module, Storage, Target, check_ptx, digest, pack, recorded, unpack};
+use mseq_kernels::{
+    MODULES, MixerSizes, Module, Storage, Target, check_ptx, digest, pack, recorded, specials, unpack,
+};
 
 use crate::{
     error::{Error, Result},
@@ -41,13 +43,26 @@ fn build(path: Option<&str>) -> Result<()> {
     let (mut digests, mut total) = (String::new(), 0);
     for target in Target::ALL {
         let start = Instant::now();
-        let mut files = Vec::new();
+        // What its source did not change for is kept.
+        let mut old =
+            fs::read(archive(target)).ok().and_then(|bytes| unpack(target, &bytes).ok()).unwrap_or_default();
+        let (mut files, mut anew) = (Vec::new(), 0);
         for (module, storage) in binaries(target) {
-            files.push((module.name, storage, compile(&mut nvrtc, module, storage, target)?));
-            digests += &format!("{}  {}.{storage}.{target}\n", digest(module, storage, target), module.name);
+            let now = digest(module, storage, target);
+            let kept = old.remove(&format!("{}.{storage}", module.name));
+            let code = match kept.filter(|_| recorded(module.name, storage, target) == Some(&now[..])) {
+                Some(code) => code,
+                None => {
+                    anew += 1;
+                    compile(&mut nvrtc, module, storage, target)?
+                }
+            };
+            files.push((module.name, storage, code));
+            digests += &format!("{now}  {}.{storage}.{target}\n", module.name);
         }
         let packed = pack(target, &files).map_err(failed)?;
-        println!("{target}: {} binaries, {} bytes, {:.0?}", files.len(), packed.len(), start.elapsed());
+        let (all, bytes) = (files.len(), packed.len());
+        println!("{target}: {all} binaries, {anew} of them anew, {bytes} bytes, {:.0?}", start.elapsed());
         total += packed.len();
         write(archive(target), &packed)?;
     }
@@ -100,6 +115,33 @@ fn check(path: Option<&str>) -> Result<()> {
         }
         println!("kernels: {target}: {count} binaries are what their sources compile to");
     }
+    check_specials(&mut nvrtc)
+}
+
+/// Shapes that run as kernels of their own, compiled where they are used: whole and broken eights of states, more than a
+/// thread keeps, one; every way to have taps.
+const ODD: [MixerSizes; 5] = [
+    MixerSizes { d_inner: 512, d_state: 24, d_conv: 3 },
+    MixerSizes { d_inner: 512, d_state: 40, d_conv: 1 },
+    MixerSizes { d_inner: 128, d_state: 10, d_conv: 8 },
+    MixerSizes { d_inner: 36, d_state: 256, d_conv: 4 },
+    MixerSizes { d_inner: 29, d_state: 1, d_conv: 2 },
+];
+
+/// Sources that are told their sizes compile, and keep their parameters.
+fn check_specials(nvrtc: &mut Nvrtc) -> Result<()> {
+    let mut count = 0;
+    for special in ODD.into_iter().flat_map(specials) {
+        for &storage in special.module.storages() {
+            let options = special.options(storage, Target::Ptx(80));
+            let what = format!("{}.{storage}", special.name());
+            let code = nvrtc.compile_with(&what, &special.module.source(), &options, true)?;
+            let text = String::from_utf8_lossy(&code);
+            check_ptx(special.module, &text).map_err(|why| Error::Failed(format!("{what}: {why}")))?;
+            count += 1;
+        }
+    }
+    println!("kernels: {count} for odd shapes compile, with the parameters of the others");
     Ok(())
 }
 

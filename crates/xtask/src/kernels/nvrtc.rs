@@ -60,12 +60,19 @@ impl Nvrtc {
     /// Machine code, or PTX with its zero byte.
     pub(super) fn compile(&mut self, module: &Module, storage: Storage, target: Target) -> Result<Vec<u8>> {
         let what = format!("{}.{storage}.{target}", module.name);
-        let request = json!({
-            "name": what,
-            "source": module.source(),
-            "options": compile_options(storage, target),
-            "ptx": matches!(target, Target::Ptx(_)),
-        });
+        let options = compile_options(storage, target);
+        self.compile_with(&what, &module.source(), &options, matches!(target, Target::Ptx(_)))
+    }
+
+    /// The same of any text.
+    pub(super) fn compile_with(
+        &mut self,
+        what: &str,
+        source: &str,
+        options: &[String],
+        ptx: bool,
+    ) -> Result<Vec<u8>> {
+        let request = json!({ "name": what, "source": source, "options": options, "ptx": ptx });
         let lost = |cause| Error::Failed(format!("the compiler is gone: {cause}"));
         if let Some(requests) = &mut self.requests {
             writeln!(requests, "{request}").and_then(|()| requests.flush()).map_err(lost)?;

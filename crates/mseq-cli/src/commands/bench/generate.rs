@@ -24,7 +24,7 @@ pub(super) fn run(args: &BenchArgs, quiet: bool) -> Result<(), Failure> {
         say::note(&format!("running on the cpu: {why}"));
     }
     let (model, checkpoint) = super::model(args)?;
-    let chunk = args.chunk.map_or_else(|| place.default_chunk(&checkpoint.shape), |n| n as usize);
+    let chunk = args.chunk.map_or_else(|| place.default_chunk(&checkpoint.shape), |n| place.step(n as usize));
     let threads = args.threads.map_or(0, |n| n as usize);
     let (prompt, new) = (args.prompt_tokens as usize, args.new_tokens as usize);
     let mut measured = Vec::new();

@@ -65,7 +65,7 @@ pub(super) fn run(args: &BenchArgs, quiet: bool) -> Result<(), Failure> {
     let place = args.developer.at(choose(&args.device, args.dtype())?)?;
     let (model, checkpoint) = model(args)?;
     let mut config = config(&checkpoint);
-    let (limit, chunk) = (args.memory_limit.map(|size| size.0), args.chunk.map(|n| n as usize));
+    let (limit, chunk) = (args.memory_limit.map(|size| size.0), args.chunk.map(|n| place.step(n as usize)));
     config.chunk = Budget::new(limit, chunk, &checkpoint.shape, &config, &place)?.chunk;
     let threads = args.threads.map_or(0, |n| n as usize);
     let tokens = args.tokens.unwrap_or(if place.cuda.is_some() { CUDA_TOKENS } else { CPU_TOKENS });

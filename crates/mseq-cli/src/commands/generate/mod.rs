@@ -81,7 +81,7 @@ pub(super) fn run(args: &GenerateArgs, quiet: bool) -> Result<(), Failure> {
     if let (Some(why), false) = (&place.note, quiet) {
         say::note(&format!("running on the cpu: {why}"));
     }
-    let chunk = args.chunk.map_or_else(|| place.default_chunk(&checkpoint.shape), |n| n as usize);
+    let chunk = args.chunk.map_or_else(|| place.default_chunk(&checkpoint.shape), |n| place.step(n as usize));
     let threads = args.threads.map_or(0, |n| n as usize);
     let steps = STEPS.min(args.tokens as usize);
     let allowed = if rate.is_some() { (0..256).collect() } else { letters.ids() };
