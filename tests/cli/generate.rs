@@ -163,3 +163,171 @@ fn what_can_not_be_meant_is_one_line() {
     let left: Vec<_> = fs::read_dir(folder.path()).unwrap().collect();
     assert_eq!(left.len(), 3);
 }
+
+/// Starts a generation that would take very long, and sends it a signal once it draws.
+#[cfg(unix)]
+fn stopped(folder: &Path, signal: &str, more: &[&str]) -> (i32, String) {
+    use std::process::{Command, Stdio};
+    use std::time::{Duration, Instant};
+    let model = golden_model(SMALL);
+    let child = Command::new(env!("CARGO_BIN_EXE_mamba-seq"))
+        .args([
+            "generate",
+            "--device",
+            "cpu",
+            "--model",
+            &model,
+            "--prompt",
+            "p.fa",
+            "--tokens",
+            "1000000000",
+        ])
+        .args(["-o", "x.fa", "--seed", "3"])
+        .args(more)
+        .current_dir(folder)
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let begun = Instant::now();
+    // The temporary file is made when it listens and the prompts are read.
+    let draws = || {
+        fs::read_dir(folder).unwrap().any(|e| e.unwrap().file_name().to_string_lossy().starts_with(".x.fa."))
+    };
+    while !draws() {
+        assert!(begun.elapsed() < Duration::from_secs(60));
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    std::thread::sleep(Duration::from_millis(200));
+    let sent = Instant::now();
+    assert!(Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap().success());
+    let out = child.wait_with_output().unwrap();
+    assert!(sent.elapsed() < Duration::from_secs(10), "{:?}", sent.elapsed());
+    (out.status.code().unwrap(), String::from_utf8(out.stderr).unwrap())
+}
+
+#[cfg(unix)]
+#[test]
+fn a_signal_saves_the_state_or_leaves_nothing() {
+    for samples in ["1", "2"] {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("p.fa"), ">p\nACGTTGCA\n").unwrap();
+        let save = ["--samples", samples, "--save-state", "s.safetensors"];
+        let (code, told) = stopped(folder.path(), "-INT", &save);
+        assert_eq!(code, 130, "{told}");
+        for word in
+            ["error: interrupted (SIGINT) after", "x.fa.partial", "--from-state s.safetensors --tokens"]
+        {
+            assert!(told.contains(word), "{word}: {told}");
+        }
+        assert!(!folder.path().join("x.fa").exists());
+        let so_far = records(&fs::read_to_string(folder.path().join("x.fa.partial")).unwrap());
+        let drawn = so_far[0].1.len();
+        assert_eq!(so_far.len().to_string(), samples);
+        assert!(drawn > 0 && so_far.iter().all(|(_, letters)| letters.len() == drawn), "{drawn}");
+        assert!(told.contains(&format!("after {drawn} of 1000000000 tokens")), "{told}");
+        // It goes on as if nothing had been.
+        let rest = generate(folder.path(), &["--from-state", "s.safetensors", "--tokens", "70"]);
+        let tokens = (drawn + 70).to_string();
+        let whole = ["--prompt", "p.fa", "--samples", samples, "--seed", "3", "--tokens", &tokens];
+        let whole = generate(folder.path(), &whole);
+        for ((whole, a), b) in records(&whole).iter().zip(&so_far).zip(records(&rest)) {
+            assert!(whole.1 == a.1.clone() + &b.1, "{samples} {drawn}");
+        }
+    }
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("p.fa"), ">p\nACGTTGCA\n").unwrap();
+    let (code, told) = stopped(folder.path(), "-TERM", &[]);
+    assert_eq!(code, 143, "{told}");
+    assert!(told.contains("error: terminated (SIGTERM) after") && told.contains("nothing is kept"), "{told}");
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+}
+
+/// A random model of mu-law samples, 8000 a second.
+fn mulaw_model(folder: &Path, encoding: &str) -> String {
+    let from = std::path::PathBuf::from(golden_model(SMALL));
+    let to = folder.join("mulaw");
+    fs::create_dir_all(&to).unwrap();
+    let mut config: serde_json::Value =
+        serde_json::from_slice(&fs::read(from.join("config.json")).unwrap()).unwrap();
+    config["vocab_size"] = 256.into();
+    config["tie_word_embeddings"] = true.into();
+    config["mamba_seq"] =
+        serde_json::json!({"modality": "audio", "encoding": encoding, "sample_rate": 8000, "hop": 1});
+    fs::write(to.join("config.json"), config.to_string()).unwrap();
+    let bytes = fs::read(from.join("model.safetensors")).unwrap();
+    let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    let table: Vec<u8> = (0..256 * 29).flat_map(|i| (i as f32 * 0.37).sin().to_le_bytes()).collect();
+    let mut tensors = file.tensors();
+    tensors.retain(|(name, _)| !name.contains("lm_head"));
+    for (name, tensor) in &mut tensors {
+        if name.ends_with("embeddings.weight") || name.ends_with("embedding.weight") {
+            *tensor =
+                safetensors::tensor::TensorView::new(safetensors::Dtype::F32, vec![256, 29], &table).unwrap();
+        }
+    }
+    fs::write(to.join("model.safetensors"), safetensors::serialize(tensors, None).unwrap()).unwrap();
+    to.to_str().unwrap().to_owned()
+}
+
+/// Samples of a WAV file of 16 bits, one channel, 8000 a second.
+fn wave(path: &Path) -> Vec<i16> {
+    let mut reader = hound::WavReader::open(path).unwrap();
+    let spec = reader.spec();
+    assert_eq!((spec.channels, spec.sample_rate, spec.bits_per_sample), (1, 8000, 16));
+    reader.samples().map(Result::unwrap).collect()
+}
+
+#[test]
+fn a_model_of_samples_writes_a_wav_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = mulaw_model(folder.path(), "mulaw8");
+    let at = |name: &str| folder.path().join(name);
+    let spec = hound::WavSpec {
+        channels: 1,
+        sample_rate: 8000,
+        bits_per_sample: 16,
+        sample_format: hound::SampleFormat::Int,
+    };
+    let mut prompt = hound::WavWriter::create(at("p.wav"), spec).unwrap();
+    (0..400).for_each(|i| prompt.write_sample(((f64::from(i) * 0.3).sin() * 12_000.0) as i16).unwrap());
+    prompt.finalize().unwrap();
+    let run = |args: &[&str]| {
+        mamba_seq(folder.path(), &[&["generate", "-q", "--device", "cpu", "--model", &model], args].concat())
+    };
+    let good = |args: &[&str]| {
+        let ran = run(args);
+        assert_eq!((ran.code, ran.stderr.as_str()), (0, ""), "{args:?}");
+    };
+    good(&["--prompt", "p.wav", "--tokens", "500", "-o", "a.wav"]);
+    let whole = wave(&at("a.wav"));
+    // Only levels of mu-law, and many of them.
+    let levels: std::collections::BTreeSet<i16> = whole.iter().copied().collect();
+    assert!(whole.len() == 500 && (20..=256).contains(&levels.len()), "{}", levels.len());
+    for &v in &levels {
+        let x = f64::from(v.unsigned_abs()) / 32_767.0;
+        let level = (1.0 + f64::from(v.signum()) * (1.0 + 255.0 * x).ln() / 256f64.ln()) * 127.5;
+        assert!((level - level.round()).abs() < 0.2, "{v} is between two levels, {level}");
+    }
+    good(&["--prompt", "p.wav", "--tokens", "200", "--chunk", "7", "--save-state", "s", "-o", "b.wav"]);
+    good(&["--from-state", "s", "--tokens", "300", "-o", "c.wav"]);
+    assert_eq!([wave(&at("b.wav")), wave(&at("c.wav"))].concat(), whole);
+    fs::write(at("x.fa"), ">x\nACGT\n").unwrap();
+    for (args, code, want) in [
+        (&["--prompt", "p.wav"][..], 2, "give -o FILE.wav"),
+        (&["--prompt-text", "ACGT", "-o", "n.wav"], 2, "the model reads audio"),
+        (&["--prompt", "p.wav", "--samples", "2", "-o", "n.wav"], 2, "a WAV file holds one sequence, not 2"),
+        (&["--prompt", "x.fa", "-o", "n.wav"], 2, "x.fa: is FASTA"),
+    ] {
+        let ran = run(args);
+        assert_eq!(ran.code, code, "{args:?}: {}", ran.stderr);
+        assert!(ran.stderr.starts_with("error: ") && ran.stderr.contains(want), "{args:?}: {}", ran.stderr);
+    }
+    assert!(!at("n.wav").exists());
+    // Frames of samples are no tokens.
+    let ran = mamba_seq(
+        folder.path(),
+        &["generate", "--prompt", "p.wav", "-o", "n.wav", "--device", "cpu", "--model", "mamba-audio-2m"],
+    );
+    assert_eq!(ran.code, 1, "{}", ran.stderr);
+    assert!(ran.stderr.contains("reads audio as frames"), "{}", ran.stderr);
+}

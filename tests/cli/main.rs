@@ -24,5 +24,6 @@ mod pipelines;
 mod reading;
 mod score;
 mod select;
+mod spoken_digits;
 mod table;
 mod variants;

@@ -63,9 +63,14 @@ fn quiet_folder() -> tempfile::TempDir {
 
 /// Peak resident set of `embed` on a file of `folder`, in KiB.
 fn peak(folder: &std::path::Path, input: &str, options: &[&str]) -> u64 {
+    peak_of(folder, &[&["embed", input], options].concat())
+}
+
+/// The same of any command.
+fn peak_of(folder: &std::path::Path, args: &[&str]) -> u64 {
     let mut child = Command::new(env!("CARGO_BIN_EXE_mamba-seq"))
-        .args(["embed", input, "-q", "--model", &golden_model("d29-n4-k2-e1")])
-        .args(options)
+        .args(args)
+        .args(["-q", "--model", &golden_model("d29-n4-k2-e1")])
         .current_dir(folder)
         .stderr(Stdio::null())
         .spawn()
@@ -115,4 +120,15 @@ fn nor_do_as_many_intervals_of_it() {
 fn nor_does_a_table_of_more_rows() {
     let peak = |rows| peak_of_table(rows, &["--strand", "both", "--keep", "label"]);
     flat("tables of 10,000 and 40,000 rows", (peak(10_000), peak(40_000)));
+}
+
+#[test]
+fn nor_do_more_tokens_that_are_drawn() {
+    let folder = quiet_folder();
+    let peak = |tokens: &str, samples: &str| {
+        let args = ["generate", "--prompt-text", "ACGTACGT", "--device", "cpu", "-o", "x.fa"];
+        peak_of(folder.path(), &[&args[..], &["--tokens", tokens, "--samples", samples]].concat())
+    };
+    flat("10,000 and 200,000 drawn tokens", (peak("10000", "1"), peak("200000", "1")));
+    flat("3 times 10,000 and 100,000 drawn tokens", (peak("10000", "3"), peak("100000", "3")));
 }

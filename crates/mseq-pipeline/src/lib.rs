@@ -27,4 +27,5 @@ pub use generation::{SavedGeneration, load_generation, save_generation};
 pub use input::Input;
 pub use many::{Whole, embed_many, part_output};
 pub use output::{Output, Track};
+pub use signal::Stop;
 pub use stats::{Counters, Summary, Tally, UnknownIn};

@@ -44,6 +44,7 @@ mod testing;
 mod text;
 mod value;
 mod variants;
+mod wave;
 
 pub use arrange::Arrange;
 pub use bedgraph::BedGraphSink;
@@ -56,7 +57,8 @@ pub use log::{RowLog, Saved};
 pub use merge::Shards;
 pub use parquet::ParquetSink;
 pub use provenance::JOB_KEYS;
-pub use schema::{Body, ClassLayout, EmbedLayout, RowLayout, ScoreLayout};
+pub use schema::{Body, ClassLayout, EmbedLayout, NumberLayout, RowLayout, ScoreLayout};
 pub use sink::{Options, Report, Sink};
 pub use text::{FastaSink, WholeFile};
 pub use variants::{VariantRow, VariantSink};
+pub use wave::WavSink;

@@ -58,7 +58,7 @@ mod tokenize;
 mod vcf;
 mod walk;
 
-pub use audio::{AudioOptions, AudioSource, Channel, Loudness, count_audio, mulaw};
+pub use audio::{AudioOptions, AudioSource, Channel, Loudness, count_audio, mulaw, mulaw_sample};
 pub use bed::{Interval, RegionSet, read_bed};
 pub use count::{Counts, count};
 pub use error::{AudioError, BedError, Error, IndexError, Result, TableError};

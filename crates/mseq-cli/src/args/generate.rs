@@ -13,7 +13,7 @@ use crate::Failure;
                   mamba-seq generate --prompt-text ACGT --tokens 1000 --save-state s.safetensors -o 1.fa\n  \
                   mamba-seq generate --from-state s.safetensors --tokens 1000 -o 2.fa")]
 pub(crate) struct GenerateArgs {
-    /// FASTA or FASTQ, plain or gzip: each record is a prompt
+    /// FASTA or FASTQ, plain or gzip: each record is a prompt; for a model of mu-law samples a recording
     #[arg(long, value_name = "FILE", required_unless_present_any = ["prompt_text", "from_state"],
           conflicts_with_all = ["prompt_text", "from_state"])]
     pub(crate) prompt: Option<String>,
@@ -26,7 +26,8 @@ pub(crate) struct GenerateArgs {
     #[arg(long, value_name = "FILE")]
     pub(crate) from_state: Option<PathBuf>,
 
-    /// Save the state behind the last token
+    /// Save the state behind the last token, also when a signal ends the run early: what was drawn until
+    /// then is in OUTPUT.partial
     #[arg(long, value_name = "FILE")]
     pub(crate) save_state: Option<PathBuf>,
 
@@ -58,7 +59,7 @@ pub(crate) struct GenerateArgs {
     #[arg(long, value_name = "N")]
     pub(crate) seed: Option<u64>,
 
-    /// Where the FASTA goes [default: standard output]
+    /// Where the FASTA goes [default: standard output]; a model of mu-law samples writes a WAV file
     #[arg(short, long, value_name = "PATH", default_value = "-")]
     pub(crate) output: PathBuf,
 

@@ -1,15 +1,16 @@
-//! `mamba-seq generate`: continuations of prompts, as FASTA.
+//! `mamba-seq generate`: continuations of prompts, as FASTA or WAV.
 
-use std::collections::BTreeMap;
-use std::path::Path;
+use std::num::NonZeroU32;
+use std::path::{Path, PathBuf};
 
 use mseq_core::Item;
 use mseq_engine::{Generate, GenerateConfig, Sampling, choose, open_generator};
 use mseq_model::Checkpoint;
-use mseq_pipeline::{SavedGeneration, load_generation, save_generation};
-use mseq_sink::{FastaSink, check_output};
-use mseq_source::{DnaTokenizer, InputSet, SequenceSource};
+use mseq_pipeline::{SavedGeneration, Signal, Stop, load_generation, save_generation};
+use mseq_sink::check_output;
+use mseq_source::{AudioOptions, AudioSource, DnaTokenizer, InputSet, Loudness, SequenceSource};
 
+use super::drawn::{Alphabet, Drawn};
 use super::model_files;
 use crate::args::GenerateArgs;
 use crate::{Failure, say};
@@ -17,8 +18,11 @@ use crate::{Failure, say};
 /// Bases of a block of the source.
 const BLOCK: usize = 64 << 10;
 
-/// Draws of a lane before the host looks at them.
+/// Most draws of a lane before the host looks at them.
 const STEPS: usize = 256;
+
+/// Most draws of all lanes, unless a lane has few: the host also looks for signals, and should be quick.
+const DRAWS: usize = 4096;
 
 /// Prompts by name.
 struct Prompts {
@@ -29,10 +33,11 @@ struct Prompts {
 
 pub(super) fn run(args: &GenerateArgs, quiet: bool) -> Result<(), Failure> {
     let checkpoint = Checkpoint::open(model_files(args.model()?)?)?;
-    super::reads_dna(&checkpoint)?;
-    let letters = Letters::new(&checkpoint);
-    let tokenizer = DnaTokenizer::new(&checkpoint.tokens.letters, checkpoint.tokens.unknown);
+    let alphabet = Alphabet::new(&checkpoint)?;
     let stdout = args.output == Path::new("-");
+    if let (Alphabet::Mulaw(_), true) = (&alphabet, stdout) {
+        return Err(Failure::Usage("the model makes audio: give -o FILE.wav".into()));
+    }
     for path in (!stdout).then_some(&args.output).into_iter().chain(&args.save_state) {
         check_output(path)?;
     }
@@ -45,7 +50,7 @@ pub(super) fn run(args: &GenerateArgs, quiet: bool) -> Result<(), Failure> {
     let sampling = sampling(args, seed)?;
     let prompts = match &saved {
         Some((_, with)) => Prompts { names: with.names.clone(), ids: Vec::new(), unknown: 0 },
-        None => prompts(args, &tokenizer)?,
+        None => prompts(args, &alphabet, &checkpoint)?,
     };
     if saved.is_some() && args.samples > 1 {
         return Err(Failure::Usage(
@@ -57,6 +62,11 @@ pub(super) fn run(args: &GenerateArgs, quiet: bool) -> Result<(), Failure> {
     let total = prompts.names.len() * samples;
     if u32::try_from(total).is_err() {
         return Err(Failure::Usage("more than 2^32 sequences; use fewer --samples".into()));
+    }
+    if let (Alphabet::Mulaw(_), 2..) = (&alphabet, total) {
+        return Err(Failure::Usage(format!(
+            "a WAV file holds one sequence, not {total}; give one prompt and no --samples"
+        )));
     }
     let lanes = if saved.is_some() { total } else { total.min(args.batch as usize) };
     if args.save_state.is_some() && lanes < total {
@@ -76,14 +86,11 @@ pub(super) fn run(args: &GenerateArgs, quiet: bool) -> Result<(), Failure> {
     }
     let chunk = args.chunk.map_or_else(|| place.default_chunk(&checkpoint.shape), |n| n as usize);
     let threads = args.threads.map_or(0, |n| n as usize);
-    let steps = STEPS.min(args.tokens as usize);
-    let config = GenerateConfig { lanes, sampling, allowed: Some(letters.ids()), chunk, block: steps };
+    let steps = STEPS.min((DRAWS / lanes.max(1)).max(16)).min(args.tokens as usize);
+    let config = GenerateConfig { lanes, sampling, allowed: Some(alphabet.ids()), chunk, block: steps };
     let mut generator = open_generator(&place, threads, &checkpoint, config.clone())?;
-    let mut sink = if stdout {
-        FastaSink::stream(Box::new(std::io::stdout()))
-    } else {
-        FastaSink::create(&args.output)?
-    };
+    // From the first draw on: what a signal ends before has left nothing behind.
+    let mut drawing = None;
     let mut first = 0;
     while first < total {
         let here = lanes.min(total - first);
@@ -111,17 +118,34 @@ pub(super) fn run(args: &GenerateArgs, quiet: bool) -> Result<(), Failure> {
         };
         let position = saved.as_ref().map_or(0, |(state, _)| state.position);
         let head = |lane| format!("{} tokens={} from={position} seed={seed}", name(lane), args.tokens);
-        sink.begin((0..here).map(head).collect(), args.tokens, &std::env::temp_dir())?;
-        draw(generator.as_mut(), args.tokens, &letters, &mut sink)?;
+        if drawing.is_none() {
+            let stop = Stop::listen()?;
+            drawing = Some((stop, Drawn::create(&alphabet, &args.output, args.tokens)?));
+        }
+        let Some((stop, sink)) = &mut drawing else { return Err(Failure::Run("internal: no sink".into())) };
+        sink.begin((0..here).map(head).collect(), args.tokens)?;
+        let drawn = draw(generator.as_mut(), args.tokens, sink, stop)?;
+        let early = stop.came().filter(|_| drawn < args.tokens || first + here < total);
+        let with =
+            SavedGeneration { model_sha256: sha256.clone(), names: (0..here).map(name).collect(), seed };
+        if let (Some(signal), Some((_, sink))) = (early, drawing.take_if(|_| early.is_some())) {
+            let kept = keep_what_is_drawn(args, sink)?;
+            if let Some(path) = &args.save_state {
+                save_generation(path, &checkpoint.shape, &generator.save()?, &with)?;
+            }
+            return Err(interrupted(signal, args, drawn, kept));
+        }
+        let Some((_, sink)) = &mut drawing else { return Err(Failure::Run("internal: no sink".into())) };
         sink.end()?;
         if let Some(path) = &args.save_state {
-            let with =
-                SavedGeneration { model_sha256: sha256.clone(), names: (0..here).map(name).collect(), seed };
             save_generation(path, &checkpoint.shape, &generator.save()?, &with)?;
         }
         first += here;
     }
-    let written = sink.finish()?;
+    let written = match drawing {
+        Some((_, sink)) => sink.finish()?,
+        None => 0,
+    };
     if !quiet && !stdout {
         let what = say::count(total as u64, "sequence");
         say::line(&format!("{}: {what}, {}", args.output.display(), say::count(written, "token")));
@@ -129,19 +153,55 @@ pub(super) fn run(args: &GenerateArgs, quiet: bool) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Draws tokens block by block and writes their letters.
+/// Draws tokens block by block and writes them, until there are `tokens` or a signal comes; how
+/// many of each lane.
 fn draw(
     generator: &mut dyn Generate,
-    mut left: u64,
-    letters: &Letters,
-    sink: &mut FastaSink,
-) -> Result<(), Failure> {
-    while left > 0 {
-        let drawn = generator.next(usize::try_from(left).unwrap_or(usize::MAX))?;
-        left -= (drawn.len() / generator.lanes()) as u64;
-        sink.push(&drawn.iter().map(|&id| letters.of(id)).collect::<Vec<u8>>())?;
+    tokens: u64,
+    sink: &mut Drawn<'_>,
+    stop: &Stop,
+) -> Result<u64, Failure> {
+    let mut done = 0;
+    while done < tokens && stop.came().is_none() {
+        let drawn = generator.next(usize::try_from(tokens - done).unwrap_or(usize::MAX))?;
+        done += (drawn.len() / generator.lanes()) as u64;
+        sink.push(&drawn)?;
     }
-    Ok(())
+    Ok(done)
+}
+
+/// What was drawn so far, where a state behind them is saved or they go to a stream: beside the output's
+/// name, which only whole sequences get. `None` when nothing is kept.
+fn keep_what_is_drawn(args: &GenerateArgs, sink: Drawn<'_>) -> Result<Option<PathBuf>, Failure> {
+    let stdout = args.output == Path::new("-");
+    if args.save_state.is_none() && !stdout {
+        return Ok(None);
+    }
+    let mut partial = args.output.clone().into_os_string();
+    partial.push(".partial");
+    let partial = PathBuf::from(partial);
+    sink.cut(&partial)?;
+    Ok(Some(if stdout { args.output.clone() } else { partial }))
+}
+
+/// What a signal ended, and how to go on.
+fn interrupted(signal: Signal, args: &GenerateArgs, drawn: u64, kept: Option<PathBuf>) -> Failure {
+    let so_far = format!("{signal} after {drawn} of {} tokens a sequence", args.tokens);
+    let message = match (&args.save_state, kept) {
+        (Some(state), Some(kept)) => {
+            let (state, left) = (state.display(), args.tokens - drawn);
+            let place = match kept.to_str() {
+                Some("-") => "written".to_owned(),
+                _ => format!("in {}", kept.display()),
+            };
+            format!(
+                "{so_far}: they are {place}, the state in {state}; go on with --from-state {state} --tokens {left}"
+            )
+        }
+        (None, None) => format!("{so_far}: nothing is kept; with --save-state they and the state would be"),
+        _ => so_far,
+    };
+    Failure::Signal(signal, message)
 }
 
 fn sampling(args: &GenerateArgs, seed: u64) -> Result<Sampling, Failure> {
@@ -156,7 +216,11 @@ fn sampling(args: &GenerateArgs, seed: u64) -> Result<Sampling, Failure> {
 }
 
 /// What the command line names, as tokens.
-fn prompts(args: &GenerateArgs, tokenizer: &DnaTokenizer) -> Result<Prompts, Failure> {
+fn prompts(args: &GenerateArgs, alphabet: &Alphabet, checkpoint: &Checkpoint) -> Result<Prompts, Failure> {
+    if let &Alphabet::Mulaw(rate) = alphabet {
+        return recordings(args, rate);
+    }
+    let tokenizer = DnaTokenizer::new(&checkpoint.tokens.letters, checkpoint.tokens.unknown);
     if let Some(text) = &args.prompt_text {
         let mut ids = Vec::new();
         let counts = tokenizer.encode(text.as_bytes(), &mut ids).map_err(|bad| {
@@ -173,7 +237,7 @@ fn prompts(args: &GenerateArgs, tokenizer: &DnaTokenizer) -> Result<Prompts, Fai
         return Ok(Prompts { names: vec!["prompt".into()], ids: vec![ids], unknown: counts.unknown });
     }
     let file = args.prompt.clone().unwrap_or_default();
-    let mut source = SequenceSource::open(InputSet::resolve(&[file], false)?, tokenizer.clone(), BLOCK)?;
+    let mut source = SequenceSource::open(InputSet::resolve(&[file], false)?, tokenizer, BLOCK)?;
     let mut prompts = Prompts { names: Vec::new(), ids: Vec::new(), unknown: 0 };
     while let Some(item) = source.next().map_err(|e| Failure::Run(e.to_string()))? {
         match item {
@@ -199,25 +263,40 @@ fn prompts(args: &GenerateArgs, tokenizer: &DnaTokenizer) -> Result<Prompts, Fai
     Ok(prompts)
 }
 
-/// Token ids as letters: the tokens that can be drawn.
-struct Letters(BTreeMap<u32, u8>);
-
-impl Letters {
-    fn new(checkpoint: &Checkpoint) -> Self {
-        let mut letters = BTreeMap::new();
-        for (&letter, &id) in &checkpoint.tokens.letters {
-            if letter.is_ascii() {
-                letters.entry(id).or_insert(letter as u8);
+/// Recordings as mu-law tokens.
+fn recordings(args: &GenerateArgs, rate: u32) -> Result<Prompts, Failure> {
+    let Some(file) = &args.prompt else {
+        return Err(Failure::Usage(
+            "--prompt-text: the model reads audio; give a recording with --prompt".into(),
+        ));
+    };
+    let one = NonZeroU32::MIN;
+    let options = AudioOptions {
+        channel: None,
+        model_rate: NonZeroU32::new(rate).unwrap_or(one),
+        hop: one,
+        mulaw: true,
+        loudness: Loudness::None,
+    };
+    let set = InputSet::resolve_audio(std::slice::from_ref(file), false)?;
+    let mut source = AudioSource::open(set, options, BLOCK);
+    let mut prompts = Prompts { names: Vec::new(), ids: Vec::new(), unknown: 0 };
+    while let Some(item) = source.next().map_err(|e| Failure::Run(e.to_string()))? {
+        match item {
+            Item::Begin(head) => {
+                prompts.names.push(head.id.to_string());
+                prompts.ids.push(Vec::new());
             }
+            Item::Tokens(block) => prompts.ids.last_mut().map(|ids| ids.extend(block)).unwrap_or(()),
+            // Asked for as tokens.
+            Item::Samples(_) | Item::End(_) => {}
         }
-        Self(letters)
     }
-
-    fn ids(&self) -> Vec<u32> {
-        self.0.keys().copied().collect()
-    }
-
-    fn of(&self, id: u32) -> u8 {
-        self.0.get(&id).copied().unwrap_or(b'N')
+    match prompts.ids.iter().position(Vec::is_empty) {
+        Some(i) => Err(Failure::Run(format!(
+            "{}: holds no sample, and a prompt needs at least one",
+            prompts.names.get(i).map_or(file.as_str(), |name| name)
+        ))),
+        None => Ok(prompts),
     }
 }

@@ -3,6 +3,7 @@
 mod bench;
 mod budget;
 mod doctor;
+mod drawn;
 mod embed;
 mod enhance;
 mod generate;

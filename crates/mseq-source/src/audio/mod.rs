@@ -144,6 +144,17 @@ pub fn mulaw(sample: f32) -> u32 {
     ((y + 1.0) / 2.0 * 255.0 + 0.5) as u32
 }
 
+/// The sample in the middle of a mu-law level; levels above 255 are full scale.
+///
+/// ```
+/// assert!((0..256).all(|level| mseq_source::mulaw(mseq_source::mulaw_sample(level)) == level));
+/// assert_eq!([0, 255].map(mseq_source::mulaw_sample), [-1.0, 1.0]);
+/// ```
+pub fn mulaw_sample(level: u32) -> f32 {
+    let y = 2.0 * f64::from(level.min(255)) / 255.0 - 1.0;
+    (y.signum() * (256f64.powf(y.abs()) - 1.0) / 255.0) as f32
+}
+
 /// One recording, one channel, at its own rate.
 struct Track {
     path: String,
