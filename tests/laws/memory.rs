@@ -129,6 +129,6 @@ fn nor_do_more_tokens_that_are_drawn() {
         let args = ["generate", "--prompt-text", "ACGTACGT", "--device", "cpu", "-o", "x.fa"];
         peak_of(folder.path(), &[&args[..], &["--tokens", tokens, "--samples", samples]].concat())
     };
-    flat("10,000 and 200,000 drawn tokens", (peak("10000", "1"), peak("200000", "1")));
-    flat("3 times 10,000 and 100,000 drawn tokens", (peak("10000", "3"), peak("100000", "3")));
+    flat("10,000 and 60,000 drawn tokens", (peak("10000", "1"), peak("60000", "1")));
+    flat("3 times 5,000 and 25,000 drawn tokens", (peak("5000", "3"), peak("25000", "3")));
 }
