@@ -163,3 +163,81 @@ fn what_can_not_be_meant_is_one_line() {
     let left: Vec<_> = fs::read_dir(folder.path()).unwrap().collect();
     assert_eq!(left.len(), 3);
 }
+
+/// Starts a generation that would take very long, and sends it a signal once it draws.
+#[cfg(unix)]
+fn stopped(folder: &Path, signal: &str, more: &[&str]) -> (i32, String) {
+    use std::process::{Command, Stdio};
+    use std::time::{Duration, Instant};
+    let model = golden_model(SMALL);
+    let child = Command::new(env!("CARGO_BIN_EXE_mamba-seq"))
+        .args([
+            "generate",
+            "--device",
+            "cpu",
+            "--model",
+            &model,
+            "--prompt",
+            "p.fa",
+            "--tokens",
+            "1000000000",
+        ])
+        .args(["-o", "x.fa", "--seed", "3"])
+        .args(more)
+        .current_dir(folder)
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let begun = Instant::now();
+    // The temporary file is made when it listens and the prompts are read.
+    let draws = || {
+        fs::read_dir(folder).unwrap().any(|e| e.unwrap().file_name().to_string_lossy().starts_with(".x.fa."))
+    };
+    while !draws() {
+        assert!(begun.elapsed() < Duration::from_secs(60));
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    std::thread::sleep(Duration::from_millis(200));
+    let sent = Instant::now();
+    assert!(Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap().success());
+    let out = child.wait_with_output().unwrap();
+    assert!(sent.elapsed() < Duration::from_secs(10), "{:?}", sent.elapsed());
+    (out.status.code().unwrap(), String::from_utf8(out.stderr).unwrap())
+}
+
+#[cfg(unix)]
+#[test]
+fn a_signal_saves_the_state_or_leaves_nothing() {
+    for samples in ["1", "2"] {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("p.fa"), ">p\nACGTTGCA\n").unwrap();
+        let save = ["--samples", samples, "--save-state", "s.safetensors"];
+        let (code, told) = stopped(folder.path(), "-INT", &save);
+        assert_eq!(code, 130, "{told}");
+        for word in
+            ["error: interrupted (SIGINT) after", "x.fa.partial", "--from-state s.safetensors --tokens"]
+        {
+            assert!(told.contains(word), "{word}: {told}");
+        }
+        assert!(!folder.path().join("x.fa").exists());
+        let so_far = records(&fs::read_to_string(folder.path().join("x.fa.partial")).unwrap());
+        let drawn = so_far[0].1.len();
+        assert_eq!(so_far.len().to_string(), samples);
+        assert!(drawn > 0 && so_far.iter().all(|(_, letters)| letters.len() == drawn), "{drawn}");
+        assert!(told.contains(&format!("after {drawn} of 1000000000 tokens")), "{told}");
+        // It goes on as if nothing had been.
+        let rest = generate(folder.path(), &["--from-state", "s.safetensors", "--tokens", "70"]);
+        let tokens = (drawn + 70).to_string();
+        let whole = ["--prompt", "p.fa", "--samples", samples, "--seed", "3", "--tokens", &tokens];
+        let whole = generate(folder.path(), &whole);
+        for ((whole, a), b) in records(&whole).iter().zip(&so_far).zip(records(&rest)) {
+            assert!(whole.1 == a.1.clone() + &b.1, "{samples} {drawn}");
+        }
+    }
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("p.fa"), ">p\nACGTTGCA\n").unwrap();
+    let (code, told) = stopped(folder.path(), "-TERM", &[]);
+    assert_eq!(code, 143, "{told}");
+    assert!(told.contains("error: terminated (SIGTERM) after") && told.contains("nothing is kept"), "{told}");
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+}

@@ -3,7 +3,11 @@
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
+use arrow_array::cast::AsArray;
+use arrow_array::types::Float32Type;
+
 use crate::common::heads::{classes, python_with, run_python};
+use crate::common::kept::batches;
 use crate::common::{Ran, golden_model, letters, mamba_seq, metadata, rows};
 
 const SMALL: &str = "d29-n4-k2-e1";
@@ -134,6 +138,17 @@ fn a_fit_is_that_of_scikit_learn() {
     }
 }
 
+/// `prediction` of each row, and the kept `share`.
+fn predictions(path: &Path) -> Vec<(f32, f64)> {
+    let mut rows = Vec::new();
+    for batch in batches(path) {
+        let found = batch.column_by_name("prediction").unwrap().as_primitive::<Float32Type>();
+        let share = batch.column_by_name("input.share").unwrap().as_string::<i32>();
+        rows.extend((0..batch.num_rows()).map(|i| (found.value(i), share.value(i).parse().unwrap())));
+    }
+    rows
+}
+
 #[test]
 fn numbers_are_a_ridge_regression() {
     let folder = Folder::new(2);
@@ -152,12 +167,29 @@ fn numbers_are_a_ridge_regression() {
     let json: serde_json::Value =
         serde_json::from_slice(&std::fs::read(folder.path("r.json")).unwrap()).unwrap();
     assert!(json["r2"]["value"].as_f64().unwrap() > 0.5, "{json}");
+    // `classify` says the numbers: those that the head's weights give on the rows of `embed`, cut and merged
+    // as any.
     let model = &folder.model;
-    folder.refused(
-        &["classify", "x.csv", "--head", "share.safetensors", "--model", model, "-o", "no.parquet"],
-        1,
-        &["says numbers"],
-    );
+    let base = ["classify", "x.csv", "--id-column", "id", "--keep", "share", "--head", "share.safetensors"];
+    let say = |more: &[&str]| folder.good(&[&base[..], &["--model", model], more].concat());
+    say(&["-o", "whole.parquet"]);
+    let whole = predictions(&folder.path("whole.parquet"));
+    assert_eq!(whole.len(), 240);
+    say(&["-o", "s1.parquet", "--shard", "1/2", "--chunk", "13"]);
+    say(&["-o", "s2.parquet", "--shard", "2/2"]);
+    folder.good(&["merge", "s1.parquet", "s2.parquet", "-o", "merged.parquet"]);
+    assert_eq!(predictions(&folder.path("merged.parquet")), whole);
+    say(&["-o", "both.parquet", "--strand", "both", "--combine-strands", "mean"]);
+    assert_eq!(predictions(&folder.path("both.parquet")).len(), 240);
+    let r2 = {
+        let truth: Vec<f64> = whole.iter().map(|row| row.1).collect();
+        let mean = truth.iter().sum::<f64>() / 240.0;
+        let off: f64 = whole.iter().map(|(p, t)| (f64::from(*p) - t).powi(2)).sum();
+        1.0 - off / truth.iter().map(|t| (t - mean).powi(2)).sum::<f64>()
+    };
+    assert!((r2 - json["r2"]["value"].as_f64().unwrap()).abs() < 1e-5, "{r2} {json}");
+    let said = metadata(&folder.path("whole.parquet"));
+    assert!(!said.contains_key("classes") && said["head_sha256"].len() == 64);
     let Some(python) = python_with("sklearn, pyarrow.parquet") else { return };
     folder.good(&[
         "head",
@@ -233,6 +265,37 @@ fn classes_carry_columns_and_survive_shards_and_cuts() {
     let said = metadata(&folder.path("merged.parquet"));
     assert_eq!((said["classes"].as_str(), said["task"].as_str()), (r#"["c0","c1","c2"]"#, "classify"));
     assert_eq!(said["head_sha256"].len(), 64);
+}
+
+#[test]
+fn windows_of_intervals_get_the_class_of_their_row() {
+    let folder = Folder::new(2);
+    let model = folder.model.clone();
+    folder.good(&["head", "fit", "x.parquet", "--label", "label"]);
+    std::fs::write(folder.path("y.fa"), format!(">y\n{}\n", letters(77, 900))).unwrap();
+    std::fs::write(folder.path("y.bed"), "y\t100\t350\ta\ny\t300\t420\tb\n").unwrap();
+    let with = ["y.fa", "--regions", "y.bed", "--window", "100", "--model", &model, "-o"];
+    folder.good(&[&["embed"], &with[..], &["e.parquet"]].concat());
+    folder.good(&[&["classify", "--head", "head.safetensors"], &with[..], &["c.parquet"]].concat());
+    let (hidden, found) = (rows(&folder.path("e.parquet")), classes(&folder.path("c.parquet")));
+    assert_eq!((hidden.len(), found.len()), (5, 5));
+    let bytes = std::fs::read(folder.path("head.safetensors")).unwrap();
+    let head = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    let values = |name: &str| -> Vec<f64> {
+        let data = head.tensor(name).unwrap().data().to_vec();
+        data.as_chunks::<8>().0.iter().map(|b| f64::from_le_bytes(*b)).collect()
+    };
+    let (mean, scale, weight, bias) = (values("mean"), values("scale"), values("weight"), values("bias"));
+    for (hidden, found) in hidden.iter().zip(&found) {
+        assert_eq!((hidden.start, &hidden.record), (found.1, &found.0));
+        let logit = |c: usize| -> f64 {
+            let x = hidden.embedding.iter().map(|v| f64::from(f32::from_bits(*v)));
+            let x = x.enumerate().map(|(i, x)| weight[c * mean.len() + i] * (x - mean[i]) / scale[i]);
+            bias[c] + x.sum::<f64>()
+        };
+        let yes = 1.0 / (1.0 + (logit(0) - logit(1)).exp());
+        assert!((f64::from(found.4[1]) - yes).abs() < 1e-5, "{yes} {found:?}");
+    }
 }
 
 #[test]

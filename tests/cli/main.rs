@@ -30,6 +30,7 @@ mod reading;
 mod score;
 mod score_audio;
 mod select;
+mod spoken_digits;
 mod table;
 mod variants;
 mod variants_jobs;

@@ -36,8 +36,8 @@ fn every_committed_pipeline_runs() {
     let folder = workplace();
     let expected =
         [("embed-genome", "genome.embeddings.parquet", 49), ("embed-table", "table.embeddings.parquet", 100)];
-    // With tests of their own below.
-    let others = ["score-genome", "classify-reads", "batch", "embed-audio"];
+    // With tests of their own, below and in spoken_digits.rs.
+    let others = ["score-genome", "classify-reads", "batch", "embed-audio", "spoken-digits"];
     let committed = std::fs::read_dir(folder.path().join("pipelines")).unwrap().count();
     assert_eq!(committed, expected.len() + others.len(), "a pipeline without a test");
     for (name, output, count) in expected {

@@ -160,3 +160,16 @@ fn nor_does_a_table_of_more_rows() {
     let peak = |rows| peak_of_table(rows, &["--strand", "both", "--keep", "label"]);
     flat("tables of 10,000 and 40,000 rows", (peak(10_000), peak(40_000)));
 }
+
+#[test]
+fn nor_do_more_tokens_that_are_drawn() {
+    let folder = quiet_folder();
+    let model = golden_model("d29-n4-k2-e1");
+    let peak = |tokens: &str, samples: &str| {
+        let args =
+            ["generate", "--prompt-text", "ACGTACGT", "--device", "cpu", "-o", "x.fa", "--model", &model];
+        peak_of(folder.path(), &[&args[..], &["--tokens", tokens, "--samples", samples]].concat())
+    };
+    flat("10,000 and 60,000 drawn tokens", (peak("10000", "1"), peak("60000", "1")));
+    flat("3 times 5,000 and 25,000 drawn tokens", (peak("5000", "3"), peak("25000", "3")));
+}

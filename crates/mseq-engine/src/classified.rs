@@ -1,22 +1,22 @@
 use std::sync::Arc;
 
-use mseq_model::ClassHead;
+use mseq_model::RowHead;
 
 use crate::packer::ChunkBatch;
 use crate::runner::{Runner, Snapshot, Values};
 use crate::{Error, Result};
 
 /// A runner whose rows go through a head: what is a row of hidden states becomes one of
-/// probabilities.
+/// probabilities, or a number.
 pub struct Classified {
     runner: Box<dyn Runner>,
-    head: Arc<ClassHead>,
+    head: Arc<RowHead>,
 }
 
 impl Classified {
     /// # Errors
     /// When the head is for rows of another width.
-    pub fn new(runner: Box<dyn Runner>, head: Arc<ClassHead>) -> Result<Self> {
+    pub fn new(runner: Box<dyn Runner>, head: Arc<RowHead>) -> Result<Self> {
         if runner.dim() != head.dim() {
             return Err(Error::Stream("the head takes rows of another width than the model gives"));
         }
@@ -26,7 +26,7 @@ impl Classified {
 
 impl Runner for Classified {
     fn dim(&self) -> usize {
-        self.head.classes().len()
+        self.head.outputs()
     }
 
     fn device(&self) -> String {
@@ -35,9 +35,9 @@ impl Runner for Classified {
 
     fn run(&mut self, batch: &ChunkBatch) -> Result<Values> {
         let rows = self.runner.run(batch)?.numbers;
-        // A NaN of the model becomes one of the probabilities, which the sink finds.
+        // A NaN of the model becomes one of what is said, which the sink finds.
         let numbers: Vec<f32> =
-            rows.chunks_exact(self.head.dim()).flat_map(|row| self.head.probabilities(row)).collect();
+            rows.chunks_exact(self.head.dim()).flat_map(|row| self.head.say(row)).collect();
         Ok(numbers.into())
     }
 

@@ -2,7 +2,7 @@ use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
 
-use mseq_model::ClassHead;
+use mseq_model::{ClassHead, NumberHead, RowHead};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use serde::{Deserialize, Serialize};
@@ -131,6 +131,17 @@ impl Head {
         let Predictor::Classes(names) = &self.says else { return None };
         let (weight, bias) = self.folded();
         ClassHead::new(names.clone(), weight, bias, self.dim())
+    }
+
+    /// As what a model's rows go through; `None` when its numbers are too large once they are folded.
+    pub fn row_head(&self) -> Option<RowHead> {
+        match &self.says {
+            Predictor::Classes(_) => self.class_head().map(RowHead::Classes),
+            Predictor::Number => {
+                let (weight, bias) = self.folded();
+                NumberHead::new(weight, *bias.first()?).map(RowHead::Number)
+            }
+        }
     }
 
     /// The number that it says of each row.

@@ -1,13 +1,13 @@
 use crate::split::Random;
 
-/// A figure and the range that 95 % of resampled test sets give it.
+/// A figure and its 95 % interval: of a share Wilson's, of others what resampled test sets give.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
 pub struct Interval {
     /// On all rows.
     pub value: f64,
-    /// 2.5 % of resamples are below.
+    /// Lower end.
     pub low: f64,
-    /// 2.5 % are above.
+    /// Upper end.
     pub high: f64,
 }
 
@@ -67,6 +67,17 @@ fn interval(samples: &[Vec<usize>], all: &[usize], figure: impl Fn(&[usize]) -> 
     Interval { value, low: at(0.025), high: at(0.975) }
 }
 
+/// A share with Wilson's interval (1927). Unlike resamples it also has a width where all rows are right.
+fn share(right: u64, rows: u64) -> Interval {
+    // 97.5 % of a normal distribution are below.
+    const Z: f64 = 1.959_963_984_540_054;
+    let (n, value) = (rows as f64, right as f64 / rows as f64);
+    let under = 1.0 + Z * Z / n;
+    let middle = (value + Z * Z / (2.0 * n)) / under;
+    let half = Z * (value * (1.0 - value) / n + Z * Z / (4.0 * n * n)).sqrt() / under;
+    Interval { value, low: (middle - half).clamp(0.0, value), high: (middle + half).clamp(value, 1.0) }
+}
+
 fn resamples(n: usize, seed: u64) -> Vec<Vec<usize>> {
     let mut random = Random::new(seed);
     (0..RESAMPLES).map(|_| (0..n).map(|_| random.below(n)).collect()).collect()
@@ -97,7 +108,7 @@ pub fn classes(names: &[String], probabilities: &[f32], of: &[usize], seed: u64)
     ClassReport {
         rows: n,
         classes: names.to_vec(),
-        accuracy: interval(&samples, &all, |rows| accuracy(&matrix(rows))),
+        accuracy: share((0..n).filter(|&i| said[i] == of[i]).count() as u64, n as u64),
         mcc: interval(&samples, &all, |rows| mcc(&matrix(rows))),
         auroc: (!counts.contains(&0)).then(|| interval(&samples, &all, area)),
         f1_macro: interval(&samples, &all, |rows| {
@@ -136,11 +147,6 @@ pub fn numbers(found: &[f64], truth: &[f64], seed: u64) -> NumberReport {
         mae: interval(&samples, &all, |rows| mean(rows, &|i| (found[i] - truth[i]).abs())),
         rmse: interval(&samples, &all, |rows| squared(rows).sqrt()),
     }
-}
-
-fn accuracy(matrix: &[Vec<u64>]) -> f64 {
-    let right: u64 = matrix.iter().enumerate().map(|(i, row)| row[i]).sum();
-    right as f64 / matrix.iter().flatten().sum::<u64>() as f64
 }
 
 /// 0 where it is not defined: all rows of one class, or all said to be.
@@ -191,7 +197,17 @@ mod tests {
     fn figures_by_hand() {
         // Six right of ten; two classes.
         let matrix = vec![vec![4, 2], vec![2, 2]];
-        assert_eq!(accuracy(&matrix), 0.6);
+        // Newcombe (1998), table I: 81 of 263, 15 of 148, 0 of 20, 1 of 29.
+        for (right, rows, low, high) in [
+            (81, 263, 0.2553, 0.3662),
+            (15, 148, 0.0624, 0.1605),
+            (0, 20, 0.0, 0.1611),
+            (1, 29, 0.0061, 0.1718),
+        ] {
+            let found = share(right, rows);
+            assert!((found.low - low).abs() < 5e-5 && (found.high - high).abs() < 5e-5, "{found:?}");
+        }
+        assert_eq!(share(6, 10).value, 0.6);
         assert!((mcc(&matrix) - (4.0 * 2.0 - 2.0 * 2.0) / (6.0 * 4.0 * 6.0 * 4.0f64).sqrt()).abs() < 1e-12);
         let each = f1(&matrix);
         assert!((each[0] - 8.0 / 12.0).abs() < 1e-12 && (each[1] - 4.0 / 8.0).abs() < 1e-12);

@@ -57,6 +57,71 @@ impl ClassHead {
     }
 }
 
+/// A linear layer that says a number of a row.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NumberHead {
+    weight: Vec<f64>,
+    bias: f64,
+}
+
+impl NumberHead {
+    /// A head of these weights; `None` when there are none, or one is no number.
+    pub fn new(weight: Vec<f64>, bias: f64) -> Option<Self> {
+        let finite = weight.iter().chain([&bias]).all(|v| v.is_finite());
+        (finite && !weight.is_empty()).then_some(Self { weight, bias })
+    }
+
+    /// The number. The sum runs in index order, in f64.
+    ///
+    /// ```
+    /// let head = mseq_model::NumberHead::new(vec![2.0, -1.0], 0.5).unwrap();
+    /// assert_eq!(head.number(&[3.0, 4.0]), 2.5);
+    /// ```
+    pub fn number(&self, row: &[f32]) -> f32 {
+        self.weight.iter().zip(row).fold(self.bias, |sum, (w, &x)| sum + w * f64::from(x)) as f32
+    }
+}
+
+/// What is said of a row of hidden states.
+#[derive(Debug, Clone, PartialEq)]
+pub enum RowHead {
+    /// How likely each class is.
+    Classes(ClassHead),
+    /// A number.
+    Number(NumberHead),
+}
+
+impl RowHead {
+    /// Width of the rows that it takes.
+    pub fn dim(&self) -> usize {
+        match self {
+            Self::Classes(head) => head.dim(),
+            Self::Number(head) => head.weight.len(),
+        }
+    }
+
+    /// How many numbers it says of a row.
+    pub fn outputs(&self) -> usize {
+        self.classes().map_or(1, <[String]>::len)
+    }
+
+    /// Names of the classes; `None` for a number.
+    pub fn classes(&self) -> Option<&[String]> {
+        match self {
+            Self::Classes(head) => Some(head.classes()),
+            Self::Number(_) => None,
+        }
+    }
+
+    /// What it says of a row: as many numbers as it has outputs.
+    pub fn say(&self, row: &[f32]) -> Vec<f32> {
+        match self {
+            Self::Classes(head) => head.probabilities(row),
+            Self::Number(head) => vec![head.number(row)],
+        }
+    }
+}
+
 impl Checkpoint {
     /// Tensors of a classification head: the name before `.weight`, `None` when there is none.
     pub(crate) fn class_head_name(&self) -> Option<&'static str> {

@@ -22,7 +22,7 @@ mod weights;
 
 pub use audio::{Audio, Encoding, Modality};
 pub use checkpoint::{BlockWeights, Checkpoint, NormWeights};
-pub use class_head::ClassHead;
+pub use class_head::{ClassHead, NumberHead, RowHead};
 pub use config::{Layout, MambaShape, MixerShape, ModelConfig, NormKind, UNetConfig};
 pub use error::{Error, Result};
 pub use files::ModelFiles;

@@ -1,31 +1,46 @@
-use std::sync::{Arc, Mutex, PoisonError};
-
-use tokio::runtime::{Builder, Runtime};
+use std::sync::{Arc, OnceLock, mpsc};
+use std::thread;
 
 use crate::{Error, Result, Signal};
 
 /// Looks out for SIGINT and SIGTERM, for work that asks between its steps.
-pub struct SignalWatch {
-    runtime: Option<Runtime>,
-    seen: Arc<Mutex<Option<Signal>>>,
-}
+#[derive(Debug)]
+pub struct SignalWatch(Arc<OnceLock<Signal>>);
 
 impl SignalWatch {
-    /// Signals no longer end the process from here on.
+    /// From when it returns on, a signal no longer ends the process.
     ///
     /// # Errors
-    /// When there is no thread to be had.
+    /// When the system does not let it listen.
     pub fn start() -> Result<Self> {
-        let internal = |e: std::io::Error| Error::Internal(format!("cannot start threads: {e}"));
-        let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().map_err(internal)?;
-        let seen: Arc<Mutex<Option<Signal>>> = Arc::default();
-        let here = Arc::clone(&seen);
-        runtime.spawn(async move {
-            if let Ok(signal) = signal().await {
-                *here.lock().unwrap_or_else(PoisonError::into_inner) = Some(signal);
-            }
-        });
-        Ok(Self { runtime: Some(runtime), seen })
+        let internal = |e: std::io::Error| Error::Internal(format!("cannot listen for signals: {e}"));
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(internal)?;
+        let came = Arc::new(OnceLock::new());
+        let (said, listening) = (Arc::clone(&came), mpsc::channel());
+        let (ready, listens) = listening;
+        let listen = move || {
+            runtime.block_on(async {
+                let mut waiting = Box::pin(signal());
+                // The first poll registers the handlers.
+                let first = std::future::poll_fn(|context| {
+                    std::task::Poll::Ready(Future::poll(waiting.as_mut(), context))
+                });
+                let first = first.await;
+                // Nobody may listen any more.
+                ready.send(()).ok();
+                let signal = match first {
+                    std::task::Poll::Ready(signal) => signal,
+                    std::task::Poll::Pending => waiting.await,
+                };
+                if let Ok(signal) = signal {
+                    said.set(signal).ok();
+                }
+            });
+        };
+        thread::Builder::new().name("signals".into()).spawn(listen).map_err(internal)?;
+        // An error means that the thread is gone, and the process ends by signals as ever.
+        listens.recv().ok();
+        Ok(Self(came))
     }
 
     /// Whether to go on.
@@ -33,19 +48,15 @@ impl SignalWatch {
     /// # Errors
     /// [`Error::Signal`] once one came.
     pub fn check(&self) -> Result<()> {
-        match *self.seen.lock().unwrap_or_else(PoisonError::into_inner) {
+        match self.came() {
             None => Ok(()),
             Some(signal) => Err(Error::Signal { signal, saved: None }),
         }
     }
-}
 
-impl Drop for SignalWatch {
-    fn drop(&mut self) {
-        // It may wait for good.
-        if let Some(runtime) = self.runtime.take() {
-            runtime.shutdown_background();
-        }
+    /// The signal that came.
+    pub fn came(&self) -> Option<Signal> {
+        self.0.get().copied()
     }
 }
 

@@ -315,6 +315,41 @@ impl Column for Most {
     }
 }
 
+/// `prediction`: the row's one number.
+#[derive(Default)]
+pub(crate) struct Prediction(Vec<f32>);
+
+impl Prediction {
+    pub(crate) fn boxed() -> Box<dyn Column> {
+        Box::<Self>::default()
+    }
+}
+
+impl Column for Prediction {
+    fn field(&self) -> Field {
+        Field::new("prediction", DataType::Float32, false)
+    }
+
+    fn kind(&self) -> Kind {
+        Kind::Number
+    }
+
+    fn push(&mut self, rows: &RowBlock, i: usize) -> Result<usize> {
+        let value = rows.row(i).first().copied().unwrap_or(f32::NAN);
+        if !value.is_finite() {
+            let key = &rows.keys[i];
+            let (record, start) = (key.record.to_string(), key.start);
+            return Err(Error::NotFinite { record, start, channel: 0, value });
+        }
+        self.0.push(value);
+        Ok(size_of::<f32>())
+    }
+
+    fn take(&mut self) -> Result<ArrayRef> {
+        Ok(Arc::new(Float32Array::from(std::mem::take(&mut self.0))))
+    }
+}
+
 /// The row's numbers, as a list of `layout.dim`.
 pub(crate) struct Embedding {
     name: &'static str,

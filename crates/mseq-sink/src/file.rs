@@ -71,6 +71,19 @@ impl Pending {
         Ok((Self { path: path.to_owned(), temp: Some((temp, target)) }, file))
     }
 
+    /// The file will get another name in the same folder; a device or a pipe keeps its own.
+    ///
+    /// # Errors
+    /// What [`check_output`] finds.
+    pub fn rename(&mut self, path: &Path) -> Result<()> {
+        if let Some((_, target)) = &mut self.temp {
+            check_output(path)?;
+            *target = path.to_owned();
+            self.path = path.to_owned();
+        }
+        Ok(())
+    }
+
     /// As the caller named it.
     pub fn path(&self) -> &Path {
         &self.path

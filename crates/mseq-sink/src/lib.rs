@@ -58,7 +58,7 @@ pub use log::{RowLog, Saved};
 pub use merge::Shards;
 pub use parquet::ParquetSink;
 pub use provenance::JOB_KEYS;
-pub use schema::{Body, ClassLayout, EmbedLayout, RowLayout, ScoreLayout};
+pub use schema::{Body, ClassLayout, EmbedLayout, NumberLayout, RowLayout, ScoreLayout};
 pub use sink::{Options, Report, Sink};
 pub use text::{BgzfFile, FastaSink, WholeFile};
 pub use variants::{VariantRow, VariantSink};

@@ -432,7 +432,12 @@ pub(crate) fn rows_of(batch: &RecordBatch, body: &Body) -> RowBlock {
             block.values.extend(f16s.values().iter().map(|v| v.to_f32()));
         }
     }
-    if lists.is_none() {
+    if let Body::Predict(_) = body {
+        match batch.column_by_name("prediction").and_then(|c| c.as_primitive_opt::<Float32Type>()) {
+            Some(numbers) => block.values.extend_from_slice(numbers.values()),
+            None => return RowBlock::new(dim),
+        }
+    } else if lists.is_none() {
         let nll = batch.column_by_name("nll").and_then(|c| c.as_primitive_opt::<Float64Type>());
         let tokens = batch.column_by_name("tokens").and_then(|c| c.as_primitive_opt::<UInt64Type>());
         let (Some(nll), Some(tokens)) = (nll, tokens) else { return RowBlock::new(dim) };

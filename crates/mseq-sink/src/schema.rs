@@ -3,7 +3,9 @@ use std::sync::Arc;
 use arrow_schema::{DataType, Field, FieldRef, Fields, Metadata, Schema};
 use mseq_core::{EmbeddingDType, ListType};
 
-use crate::column::{Bits, Column, Embedding, Label, Likelihood, Most, Position, Seconds, Text, Tokens};
+use crate::column::{
+    Bits, Column, Embedding, Label, Likelihood, Most, Position, Prediction, Seconds, Text, Tokens,
+};
 use crate::{Error, Result};
 
 /// How `embed` writes its rows: the width, element type and list type of the `embedding` column.
@@ -99,6 +101,15 @@ impl ClassLayout {
     }
 }
 
+/// How `classify` writes its rows with a head that says numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NumberLayout {
+    /// Whether there is a column `region`.
+    pub region: bool,
+    /// Whether there are columns `start_s` and `end_s`: recordings.
+    pub seconds: bool,
+}
+
 /// The columns that a command makes itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Body {
@@ -108,6 +119,8 @@ pub enum Body {
     Score(ScoreLayout),
     /// `label`, `probability`, `probabilities`.
     Classify(ClassLayout),
+    /// `prediction`.
+    Predict(NumberLayout),
 }
 
 impl From<EmbedLayout> for Body {
@@ -128,6 +141,12 @@ impl From<ClassLayout> for Body {
     }
 }
 
+impl From<NumberLayout> for Body {
+    fn from(layout: NumberLayout) -> Self {
+        Self::Predict(layout)
+    }
+}
+
 impl Body {
     /// Numbers of a row; 0 for scores, which are no numbers of a list.
     pub fn dim(&self) -> usize {
@@ -135,6 +154,7 @@ impl Body {
             Self::Embed(layout) => layout.dim,
             Self::Score(_) => 0,
             Self::Classify(layout) => layout.classes.len(),
+            Self::Predict(_) => 1,
         }
     }
 
@@ -144,6 +164,7 @@ impl Body {
             Self::Embed(layout) => layout.region,
             Self::Score(layout) => layout.region,
             Self::Classify(layout) => layout.region,
+            Self::Predict(layout) => layout.region,
         }
     }
 
@@ -153,14 +174,15 @@ impl Body {
             Self::Embed(layout) => layout.seconds,
             Self::Score(layout) => layout.seconds,
             Self::Classify(layout) => layout.seconds,
+            Self::Predict(layout) => layout.seconds,
         }
     }
 
-    /// The column that holds the numbers of a row as a list; `None` for scores.
+    /// The column that holds the numbers of a row as a list; `None` for scores and single numbers.
     pub(crate) fn list(&self) -> Option<&'static str> {
         match self {
             Self::Embed(_) => Some("embedding"),
-            Self::Score(_) => None,
+            Self::Score(_) | Self::Predict(_) => None,
             Self::Classify(_) => Some("probabilities"),
         }
     }
@@ -194,6 +216,7 @@ impl Body {
                 columns.push(Most::boxed());
                 columns.push(Embedding::boxed("probabilities", layout.lists()));
             }
+            Self::Predict(_) => columns.push(Prediction::boxed()),
         }
         Ok(columns)
     }

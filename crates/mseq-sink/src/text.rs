@@ -31,6 +31,14 @@ impl WholeFile {
         self.out.write_all(bytes).map_err(|e| Error::write(self.pending.path(), e))
     }
 
+    /// From now on the file will get another name, in the same folder.
+    ///
+    /// # Errors
+    /// As for [`WholeFile::create`].
+    pub fn rename(&mut self, path: &Path) -> Result<()> {
+        self.pending.rename(path)
+    }
+
     /// Gives the file its name.
     ///
     /// # Errors
@@ -233,6 +241,47 @@ impl FastaSink {
         Ok(())
     }
 
+    /// The file will get another name, in the same folder; a stream has none.
+    ///
+    /// # Errors
+    /// As for [`FastaSink::create`].
+    pub fn rename(&mut self, path: &Path) -> Result<()> {
+        match &mut self.target {
+            Target::File(file) => file.rename(path),
+            Target::Stream(_) => Ok(()),
+        }
+    }
+
+    /// Ends the sequences that were begun where they are; how many letters each has.
+    ///
+    /// # Errors
+    /// When they can't be written.
+    pub fn cut(&mut self) -> Result<u64> {
+        let Some(group) = &mut self.group else { return Err(Error::Failed) };
+        if let (Some(file), true) = (&mut group.scratch, group.written < group.length) {
+            // Each sequence had room for all of its letters.
+            let scratch = |e| Error::write(Path::new("the scratch file"), e);
+            let mut buffer = vec![0; 1 << 20];
+            for lane in 1..group.heads.len() as u64 {
+                let mut done = 0;
+                while done < group.written {
+                    let part = &mut buffer[..(group.written - done).min(1 << 20) as usize];
+                    let moved = file
+                        .seek(SeekFrom::Start(lane * group.length + done))
+                        .and_then(|_| io::Read::read_exact(file, part))
+                        .and_then(|()| file.seek(SeekFrom::Start(lane * group.written + done)))
+                        .and_then(|_| file.write_all(part));
+                    moved.map_err(scratch)?;
+                    done += part.len() as u64;
+                }
+            }
+        }
+        group.length = group.written;
+        let written = group.written;
+        self.end()?;
+        Ok(written)
+    }
+
     /// Gives the file its name; how many letters were written.
     ///
     /// # Errors
@@ -313,6 +362,28 @@ mod tests {
                     }
                 }
                 assert_eq!(fs::read_to_string(&path).unwrap(), want, "{lanes} {length}");
+            }
+        }
+    }
+
+    #[test]
+    fn sequences_that_are_cut_have_the_letters_so_far() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.fa");
+        for lanes in [1usize, 2, 5] {
+            let mut sink = FastaSink::create(&path).unwrap();
+            sink.begin((0..lanes).map(|i| format!("s{i}")).collect(), 1000, folder.path()).unwrap();
+            for at in 0..130 {
+                sink.push(&(0..lanes).map(|lane| b"ACGT"[(at * 3 + lane) % 4]).collect::<Vec<u8>>()).unwrap();
+            }
+            assert_eq!(sink.cut().unwrap(), 130);
+            assert!(sink.cut().is_err());
+            assert_eq!(sink.finish().unwrap() as usize, 130 * lanes);
+            let text = fs::read_to_string(&path).unwrap();
+            for lane in 0..lanes {
+                let all: String = (0..130).map(|at| char::from(b"ACGT"[(at * 3 + lane) % 4])).collect();
+                let want = format!(">s{lane}\n{}\n{}\n", &all[..80], &all[80..]);
+                assert!(text.contains(&want), "{lanes} {lane}: {text}");
             }
         }
     }

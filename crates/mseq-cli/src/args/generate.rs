@@ -27,7 +27,8 @@ pub(crate) struct GenerateArgs {
     #[arg(long, value_name = "FILE")]
     pub(crate) from_state: Option<PathBuf>,
 
-    /// Save the state behind the last token
+    /// Save the state behind the last token, also when a signal ends the run early: what was drawn until
+    /// then is in OUTPUT.partial
     #[arg(long, value_name = "FILE")]
     pub(crate) save_state: Option<PathBuf>,
 

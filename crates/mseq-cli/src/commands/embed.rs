@@ -6,7 +6,7 @@ use mseq_core::{DType, Item, SequenceFormat};
 use mseq_engine::{Classified, EngineConfig, Place, choose_all, open};
 use mseq_model::Checkpoint;
 use mseq_pipeline::{Counters, EmbedJob, Output, Summary};
-use mseq_sink::{Body, ClassLayout, EmbedLayout, JOB_KEYS, RowLayout, ScoreLayout};
+use mseq_sink::{Body, ClassLayout, EmbedLayout, JOB_KEYS, NumberLayout, RowLayout, ScoreLayout};
 use mseq_source::{DnaTokenizer, Strands};
 
 use super::budget::Budget;
@@ -102,10 +102,12 @@ pub(crate) fn run(
         metadata(args, &plan, &checkpoint, &config, (format, &selection), (&device, place.dtype), line)?;
     if let Some(chosen) = &chosen {
         let sha256 = chosen.sha256.clone().unwrap_or_else(|| "the model's own".to_owned());
-        let classes = serde_json::to_string(chosen.head.classes());
-        let classes = classes.map_err(|e| Failure::Run(format!("internal: {e}")))?;
         metadata.push(("mamba_seq.head_sha256".into(), sha256));
-        metadata.push(("mamba_seq.classes".into(), classes));
+        if let Some(classes) = chosen.head.classes() {
+            let classes = serde_json::to_string(classes);
+            let classes = classes.map_err(|e| Failure::Run(format!("internal: {e}")))?;
+            metadata.push(("mamba_seq.classes".into(), classes));
+        }
     }
     let digest = digest(&plan, &layout, &metadata);
     if verbose {
@@ -212,10 +214,13 @@ fn body(plan: &JobPlan, checkpoint: &Checkpoint, chosen: Option<&Chosen>, region
             EmbedLayout { dim: checkpoint.shape.d_model, dtype: *dtype, list: *list, region, seconds }.into()
         }
         Task::Score => ScoreLayout { region, seconds }.into(),
-        Task::Classify { list, .. } => {
-            let classes = chosen.map_or_else(|| Arc::from([]), Chosen::classes);
-            ClassLayout { classes, list: *list, region, seconds }.into()
-        }
+        Task::Classify { list, .. } => match chosen.map(Chosen::classes) {
+            Some(None) => NumberLayout { region, seconds }.into(),
+            classes => {
+                let classes = classes.flatten().unwrap_or_else(|| Arc::from([]));
+                ClassLayout { classes, list: *list, region, seconds }.into()
+            }
+        },
     }
 }
 
@@ -461,6 +466,8 @@ fn report(summary: &Summary, plan: &JobPlan, selection: &Selection, dim: usize) 
     // A base of both strands is two tokens.
     let of = match &plan.task {
         Task::Embed { .. } => format!(" of {dim} values"),
+        // A number a row needs no word.
+        Task::Classify { .. } if dim == 1 => String::new(),
         Task::Classify { .. } => format!(" of {}", say::count(dim as u64, "class")),
         Task::Score => String::new(),
     };

@@ -8,7 +8,7 @@ use mseq_head::{
     ClassReport, Examples, FitOptions, Head, Interval, Labels, NumberReport, Origin, Predictor, Table,
     Targets, class_report, fit, number_report,
 };
-use mseq_model::{Checkpoint, ClassHead};
+use mseq_model::{Checkpoint, RowHead};
 
 use super::embed::command_text;
 use crate::args::{EvalArgs, FitArgs, HeadCommand, Labelled};
@@ -107,7 +107,8 @@ fn row(text: &mut String, name: &str, figure: &Interval) {
 }
 
 fn class_text(report: &ClassReport) -> String {
-    let mut text = format!("{} rows; ranges hold 95 % of 1000 resamples\n", report.rows);
+    let mut text =
+        format!("{} rows; 95 % intervals: of accuracy Wilson's, else of 1000 resamples\n", report.rows);
     row(&mut text, "accuracy", &report.accuracy);
     row(&mut text, "MCC", &report.mcc);
     match &report.auroc {
@@ -144,7 +145,7 @@ fn number_text(report: &NumberReport) -> String {
 
 /// A head for `classify`, and what it wants of the model.
 pub(super) struct Chosen {
-    pub(super) head: Arc<ClassHead>,
+    pub(super) head: Arc<RowHead>,
     pub(super) pool: Pool,
     pub(super) layer: Layer,
     /// SHA-256 of its file; `None` for the model's own.
@@ -155,10 +156,11 @@ impl Chosen {
     /// The head of a file, which must be of this model, or the model's own.
     ///
     /// # Errors
-    /// When there is none, or it is of another model, or says numbers.
+    /// When there is none, or it is of another model.
     pub(super) fn open(file: Option<&Path>, checkpoint: &Checkpoint) -> Result<Self, Failure> {
         let Some(path) = file else {
             let (head, pool) = checkpoint.class_head()?;
+            let head = RowHead::Classes(head);
             return Ok(Self { head: Arc::new(head), pool, layer: Layer::Last, sha256: None });
         };
         let head = Head::read(path)?;
@@ -191,17 +193,17 @@ impl Chosen {
             }
         };
         let layer = head.origin.layer.parse().map_err(|_| broken("names no layer"))?;
-        let Some(class_head) = head.class_head() else {
-            return Err(broken("says numbers, not classes; `head eval` takes it, `classify` does not"));
+        let Some(row_head) = head.row_head() else {
+            return Err(broken("holds a weight that is not a number; fit it anew"));
         };
-        if class_head.dim() != checkpoint.shape.d_model {
+        if row_head.dim() != checkpoint.shape.d_model {
             return Err(broken("takes rows of another width than the model gives"));
         }
-        Ok(Self { head: Arc::new(class_head), pool, layer, sha256: Some(head.sha256) })
+        Ok(Self { head: Arc::new(row_head), pool, layer, sha256: Some(head.sha256) })
     }
 
-    /// Names of the classes.
-    pub(super) fn classes(&self) -> Arc<[Arc<str>]> {
-        self.head.classes().iter().map(|name| Arc::from(name.as_str())).collect()
+    /// Names of the classes; `None` for a head of numbers.
+    pub(super) fn classes(&self) -> Option<Arc<[Arc<str>]>> {
+        Some(self.head.classes()?.iter().map(|name| Arc::from(name.as_str())).collect())
     }
 }

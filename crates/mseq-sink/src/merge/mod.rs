@@ -15,8 +15,8 @@ use parquet::file::metadata::{ParquetMetaData, RowGroupMetaData};
 use crate::log::rows_of;
 use crate::schema::Body;
 use crate::{
-    ClassLayout, EmbedLayout, Error, JOB_KEYS, KeptRows, Options, ParquetSink, Report, Result, RowLayout,
-    ScoreLayout, Sink,
+    ClassLayout, EmbedLayout, Error, JOB_KEYS, KeptRows, NumberLayout, Options, ParquetSink, Report, Result,
+    RowLayout, ScoreLayout, Sink,
 };
 
 /// Metadata beside [`JOB_KEYS`] that must be equal in all shards: what each of them counted over the
@@ -454,9 +454,10 @@ fn layout_of(first: &Footer, shards: &[Shard]) -> Result<RowLayout> {
             let list = if matches!(lists, DataType::List(_)) { ListType::Variable } else { ListType::Fixed };
             ClassLayout { classes: classes(first)?, list, region, seconds }.into()
         }
+        (None, None, None) if column("prediction").is_some() => NumberLayout { region, seconds }.into(),
         _ => {
             return fail(format!(
-                "'{name}' has no column of embeddings, scores or classes; only files of `embed`, `score` and `classify` can be merged"
+                "'{name}' has no column of embeddings, scores, classes or predictions; only files of `embed`, `score` and `classify` can be merged"
             ));
         }
     };

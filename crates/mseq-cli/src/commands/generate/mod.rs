@@ -3,12 +3,12 @@
 mod sound;
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use mseq_core::Item;
 use mseq_engine::{Generate, GenerateConfig, Sampling, choose, open_generator};
 use mseq_model::Checkpoint;
-use mseq_pipeline::{SavedGeneration, load_generation, save_generation};
+use mseq_pipeline::{SavedGeneration, Signal, SignalWatch, load_generation, save_generation};
 use mseq_sink::{FastaSink, check_output};
 use mseq_source::{DnaTokenizer, InputSet, SequenceSource};
 
@@ -20,8 +20,11 @@ use crate::{Failure, say};
 /// Bases of a block of the source.
 const BLOCK: usize = 64 << 10;
 
-/// Draws of a lane before the host looks at them.
+/// Most draws of a lane before the host looks at them.
 const STEPS: usize = 256;
+
+/// Most draws of all lanes, unless a lane has few: the host also looks for signals, and should be quick.
+const DRAWS: usize = 4096;
 
 /// Prompts by name.
 struct Prompts {
@@ -83,15 +86,13 @@ pub(super) fn run(args: &GenerateArgs, quiet: bool) -> Result<(), Failure> {
     }
     let chunk = args.chunk.map_or_else(|| place.default_chunk(&checkpoint.shape), |n| place.step(n as usize));
     let threads = args.threads.map_or(0, |n| n as usize);
-    let steps = STEPS.min(args.tokens as usize);
+    let steps = STEPS.min((DRAWS / lanes.max(1)).max(16)).min(args.tokens as usize);
     let allowed = if rate.is_some() { (0..256).collect() } else { letters.ids() };
     let config = GenerateConfig { lanes, sampling, allowed: Some(allowed), chunk, block: steps };
-    let mut sink = match sound {
-        Some(files) => Sink::Sound(files),
-        None if stdout => Sink::Letters(letters, FastaSink::stream(Box::new(std::io::stdout()))),
-        None => Sink::Letters(letters, FastaSink::create(&args.output)?),
-    };
     let mut generator = open_generator(&place, threads, &checkpoint, config.clone())?;
+    // From the first draw on: what a signal ends before has left nothing behind.
+    let mut drawing = None;
+    let mut outlet = Some((sound, letters));
     let mut first = 0;
     while first < total {
         let here = lanes.min(total - first);
@@ -119,27 +120,49 @@ pub(super) fn run(args: &GenerateArgs, quiet: bool) -> Result<(), Failure> {
         };
         let position = saved.as_ref().map_or(0, |(state, _)| state.position);
         let head = |lane| format!("{} tokens={} from={position} seed={seed}", name(lane), args.tokens);
+        if let Some((sound, letters)) = outlet.take() {
+            let watch = SignalWatch::start()?;
+            let sink = match sound {
+                Some(files) => Sink::Sound(files),
+                None if stdout => Sink::Letters(letters, FastaSink::stream(Box::new(std::io::stdout()))),
+                None => Sink::Letters(letters, FastaSink::create(&args.output)?),
+            };
+            drawing = Some((watch, sink));
+        }
+        let Some((watch, mut sink)) = drawing.take() else {
+            return Err(Failure::Run("internal: no sink".into()));
+        };
         match &mut sink {
             Sink::Letters(_, fasta) => {
                 fasta.begin((0..here).map(head).collect(), args.tokens, &std::env::temp_dir())?;
             }
             Sink::Sound(files) => files.begin(first, here)?,
         }
-        draw(generator.as_mut(), args.tokens, first, &mut sink)?;
+        let drawn = draw(generator.as_mut(), args.tokens, first, &mut sink, &watch)?;
+        let with =
+            SavedGeneration { model_sha256: sha256.clone(), names: (0..here).map(name).collect(), seed };
+        // A signal behind the last token finds the work done.
+        if let Some(signal) = watch.came().filter(|_| drawn < args.tokens || first + here < total) {
+            let kept = keep_what_is_drawn(args, sink)?;
+            if let Some(path) = &args.save_state {
+                save_generation(path, &checkpoint.shape, &generator.save()?, &with)?;
+            }
+            return Err(interrupted(signal, args, drawn, kept));
+        }
         match &mut sink {
             Sink::Letters(_, fasta) => fasta.end()?,
             Sink::Sound(files) => files.end()?,
         }
+        drawing = Some((watch, sink));
         if let Some(path) = &args.save_state {
-            let with =
-                SavedGeneration { model_sha256: sha256.clone(), names: (0..here).map(name).collect(), seed };
             save_generation(path, &checkpoint.shape, &generator.save()?, &with)?;
         }
         first += here;
     }
-    let written = match sink {
-        Sink::Letters(_, fasta) => fasta.finish()?,
-        Sink::Sound(files) => files.written(),
+    let written = match drawing {
+        Some((_, Sink::Letters(_, fasta))) => fasta.finish()?,
+        Some((_, Sink::Sound(files))) => files.written(),
+        None => 0,
     };
     if !quiet && !stdout {
         let what = say::count(total as u64, "sequence");
@@ -154,11 +177,19 @@ enum Sink {
     Sound(WavFiles),
 }
 
-/// Draws tokens of the sequences from `first` on, block by block, and writes what they stand for.
-fn draw(generator: &mut dyn Generate, mut left: u64, first: usize, sink: &mut Sink) -> Result<(), Failure> {
-    while left > 0 {
-        let drawn = generator.next(usize::try_from(left).unwrap_or(usize::MAX))?;
-        left -= (drawn.len() / generator.lanes()) as u64;
+/// Draws tokens of the sequences from `first` on, block by block, and writes what they stand for, until
+/// there are `tokens` or a signal comes; how many of each.
+fn draw(
+    generator: &mut dyn Generate,
+    tokens: u64,
+    first: usize,
+    sink: &mut Sink,
+    watch: &SignalWatch,
+) -> Result<u64, Failure> {
+    let mut done = 0;
+    while done < tokens && watch.came().is_none() {
+        let drawn = generator.next(usize::try_from(tokens - done).unwrap_or(usize::MAX))?;
+        done += (drawn.len() / generator.lanes()) as u64;
         match sink {
             Sink::Letters(letters, fasta) => {
                 fasta.push(&drawn.iter().map(|&id| letters.of(id)).collect::<Vec<u8>>())?;
@@ -166,7 +197,48 @@ fn draw(generator: &mut dyn Generate, mut left: u64, first: usize, sink: &mut Si
             Sink::Sound(files) => files.push(first, generator.lanes(), &drawn)?,
         }
     }
-    Ok(())
+    Ok(done)
+}
+
+/// What was drawn so far, where a state behind them is saved or they go to a stream: beside the output's
+/// name, which only whole sequences get. `None` when nothing is kept.
+fn keep_what_is_drawn(args: &GenerateArgs, sink: Sink) -> Result<Option<PathBuf>, Failure> {
+    let stdout = args.output == Path::new("-");
+    if args.save_state.is_none() && !stdout {
+        return Ok(None);
+    }
+    let mut partial = args.output.clone().into_os_string();
+    partial.push(".partial");
+    let partial = PathBuf::from(partial);
+    match sink {
+        Sink::Letters(_, mut fasta) => {
+            fasta.rename(&partial)?;
+            fasta.cut()?;
+            fasta.finish()?;
+        }
+        Sink::Sound(files) => files.cut()?,
+    }
+    Ok(Some(if stdout { args.output.clone() } else { partial }))
+}
+
+/// What a signal ended, and how to go on.
+fn interrupted(signal: Signal, args: &GenerateArgs, drawn: u64, kept: Option<PathBuf>) -> Failure {
+    let so_far = format!("{signal} after {drawn} of {} tokens a sequence", args.tokens);
+    let message = match (&args.save_state, kept) {
+        (Some(state), Some(kept)) => {
+            let (state, left) = (state.display(), args.tokens - drawn);
+            let place = match kept.to_str() {
+                Some("-") => "written".to_owned(),
+                _ => format!("in {}", kept.display()),
+            };
+            format!(
+                "{so_far}: they are {place}, the state in {state}; go on with --from-state {state} --tokens {left}"
+            )
+        }
+        (None, None) => format!("{so_far}: nothing is kept; with --save-state they and the state would be"),
+        _ => so_far,
+    };
+    Failure::Signal(signal, message)
 }
 
 fn sampling(args: &GenerateArgs, seed: u64) -> Result<Sampling, Failure> {

@@ -153,6 +153,16 @@ impl WavFiles {
         Ok(())
     }
 
+    /// Ends the files that are open where they are, under the name of an unfinished one.
+    pub(super) fn cut(mut self) -> Result<(), Failure> {
+        for slot in &mut self.files {
+            if let Some(Wav { path, writer }) = slot.take() {
+                writer.finalize().map_err(|e| at(&path, &e))?;
+            }
+        }
+        Ok(())
+    }
+
     /// Samples in all files.
     pub(super) fn written(&self) -> u64 {
         self.written
