@@ -30,7 +30,7 @@ impl DeveloperArgs {
         let entries =
             std::fs::read_dir(folder).map_err(|e| Failure::Run(format!("--kernels-from {shown}: {e}")))?;
         let is_kernel = |name: &std::ffi::OsStr| {
-            let known = |name| mseq_cuda::KERNELS.iter().any(|kernel| *kernel == name);
+            let known = |name| mseq_cuda::KERNELS.contains(&name);
             name.to_str().and_then(|name| name.strip_suffix(".cu")).is_some_and(known)
         };
         if !entries.flatten().any(|entry| is_kernel(&entry.file_name())) {

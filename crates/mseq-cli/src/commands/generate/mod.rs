@@ -35,6 +35,7 @@ struct Prompts {
 
 pub(super) fn run(args: &GenerateArgs, quiet: bool) -> Result<(), Failure> {
     let checkpoint = Checkpoint::open(model_files(args.model()?)?)?;
+    checkpoint.config.reads_left_to_right()?;
     let rate = sound::rate(&checkpoint)?;
     let letters = Letters::new(&checkpoint);
     let tokenizer = DnaTokenizer::new(&checkpoint.tokens.letters, checkpoint.tokens.unknown);
