@@ -106,11 +106,19 @@ fn peak_of(folder: &std::path::Path, args: &[&str]) -> u64 {
     }
 }
 
+/// Peaks of a short and a long input, and again where they differ: a busy host adds to a peak, never takes.
 #[expect(clippy::print_stderr, reason = "figures for whoever asks with --nocapture")]
-fn flat(what: &str, (short, long): (u64, u64)) {
-    eprintln!("peak resident set, {what}: {short} KiB, then {long} KiB");
-    assert!(short > 5_000, "{short} KiB is no process");
-    assert!(long as f64 <= 1.05 * short as f64, "{what}: {short} KiB, then {long} KiB");
+fn flat<T: Copy>(what: &str, peak: impl Fn(T) -> u64, (short, long): (T, T)) {
+    let mut least = (u64::MAX, u64::MAX);
+    for _ in 0..3 {
+        least = (least.0.min(peak(short)), least.1.min(peak(long)));
+        eprintln!("peak resident set, {what}: {} KiB, then {} KiB", least.0, least.1);
+        assert!(least.0 > 5_000, "{} KiB is no process", least.0);
+        if least.1 as f64 <= 1.05 * least.0 as f64 {
+            return;
+        }
+    }
+    panic!("{what}: {} KiB, then {} KiB", least.0, least.1);
 }
 
 // The short ones are longer than all queues and buffers together.
@@ -118,19 +126,19 @@ fn flat(what: &str, (short, long): (u64, u64)) {
 #[test]
 fn a_record_six_times_as_long_needs_no_more_memory() {
     let peak = |bases| peak_of_record(bases, &[]);
-    flat("2 and 12 Mb", (peak(2_000_000), peak(12_000_000)));
+    flat("2 and 12 Mb", peak, (2_000_000, 12_000_000));
 }
 
 #[test]
 fn nor_do_its_two_strands() {
     let peak = |bases| peak_of_record(bases, &["--strand", "both"]);
-    flat("both strands of 2 and 5 Mb", (peak(2_000_000), peak(5_000_000)));
+    flat("both strands of 2 and 5 Mb", peak, (2_000_000, 5_000_000));
 }
 
 #[test]
 fn nor_do_as_many_intervals_of_it() {
     let peak = |bases| peak_of_record(bases, &["--regions", "x.bed"]);
-    flat("intervals of 2 and 6 Mb", (peak(2_000_000), peak(6_000_000)));
+    flat("intervals of 2 and 6 Mb", peak, (2_000_000, 6_000_000));
 }
 
 // Ten hours against a minute are in docs/performance.md. As many threads whatever the machine, and no
@@ -143,7 +151,7 @@ fn nor_does_a_recording_six_times_as_long() {
     for normalize in ["none", "two-pass"] {
         let command = [&embed[..], &["--normalize", normalize]].concat();
         let peak = |minutes| peak_of_recording(minutes, &command);
-        flat(&format!("recordings of 4 and 24 minutes, {normalize}"), (peak(4), peak(24)));
+        flat(&format!("recordings of 4 and 24 minutes, {normalize}"), peak, (4, 24));
     }
 }
 
@@ -152,24 +160,24 @@ fn nor_does_denoising_it() {
     let model = format!("{}/model.safetensors", golden_model("clean-pruned"));
     let command = ["enhance", "x.wav", "-o", "y.wav", "--model", &model, "--threads", "1"];
     let peak = |minutes| peak_of_recording(minutes, &command);
-    flat("denoised recordings of 1 and 10 minutes", (peak(1), peak(10)));
+    flat("denoised recordings of 1 and 10 minutes", peak, (1, 10));
 }
 
 #[test]
 fn nor_does_a_table_of_more_rows() {
     let peak = |rows| peak_of_table(rows, &["--strand", "both", "--keep", "label"]);
-    flat("tables of 10,000 and 40,000 rows", (peak(10_000), peak(40_000)));
+    flat("tables of 10,000 and 40,000 rows", peak, (10_000, 40_000));
 }
 
 #[test]
 fn nor_do_more_tokens_that_are_drawn() {
     let folder = quiet_folder();
     let model = golden_model("d29-n4-k2-e1");
-    let peak = |tokens: &str, samples: &str| {
+    let peak = |(tokens, samples): (&str, &str)| {
         let args =
             ["generate", "--prompt-text", "ACGTACGT", "--device", "cpu", "-o", "x.fa", "--model", &model];
         peak_of(folder.path(), &[&args[..], &["--tokens", tokens, "--samples", samples]].concat())
     };
-    flat("10,000 and 60,000 drawn tokens", (peak("10000", "1"), peak("60000", "1")));
-    flat("3 times 5,000 and 25,000 drawn tokens", (peak("5000", "3"), peak("25000", "3")));
+    flat("10,000 and 60,000 drawn tokens", peak, (("10000", "1"), ("60000", "1")));
+    flat("3 times 5,000 and 25,000 drawn tokens", peak, (("5000", "3"), ("25000", "3")));
 }

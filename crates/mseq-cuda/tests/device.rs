@@ -83,7 +83,7 @@ fn off(found: &[f32], right: &[f32]) -> f64 {
 }
 
 /// In f32, hidden states of every token in steps of any length against those in one. These models amplify rounding more than
-/// most, with steps of the scan of up to 3: 2e-6, where others of this size keep to 1e-6 (`models verify`).
+/// most, with steps of the scan of up to 3: 2e-6 for steps shorter than any that `--chunk` makes.
 #[test]
 fn chunks_of_any_length_agree_in_f32() {
     const ROWS: usize = 2300;
@@ -109,10 +109,13 @@ fn chunks_of_any_length_agree_in_f32() {
             all
         };
         let whole = hidden(&[ROWS]);
-        for cuts in [&[256][..], &[512, 256], &[1024], &[1], &[2, 1, 3], &[7], &[64, 1], &[1000, 13]] {
+        for cuts in
+            [&[256][..], &[512, 256], &[1024], &[1280, 1024], &[1], &[2, 1, 3], &[7], &[64, 1], &[1000, 13]]
+        {
             let error = off(&hidden(cuts), &whole);
             mseq_testkit::aloud(&format!("seed {seed}, steps of {cuts:?} against one: {error:.2e}"));
-            assert!(error <= 2e-6, "seed {seed}, steps of {cuts:?}: {error:.2e}");
+            let limit = if cuts.iter().all(|&cut| cut >= 1024) { 1e-6 } else { 2e-6 };
+            assert!(error <= limit, "seed {seed}, steps of {cuts:?}: {error:.2e}");
         }
     }
 }

@@ -116,7 +116,7 @@ fn on_cuda(info: DeviceInfo, dtype: Option<DType>) -> Result<Place> {
 
 /// Fewest tokens of a CUDA step: tiles begin at multiples of it, and in f32 the rounding of shorter steps, a state
 /// stored after each, would show in the seventh digit.
-const LEAST_CUDA_STEP: usize = 256;
+const LEAST_CUDA_STEP: usize = 1024;
 
 impl Place {
     /// Tokens of a step where the user asks for so many.
@@ -224,7 +224,7 @@ mod tests {
     #[test]
     fn steps_of_a_device_are_not_short() {
         let cuda = on_cuda(card((9, 0)), None).unwrap();
-        assert_eq!([1, 255, 256, 300].map(|tokens| cuda.step(tokens)), [256, 256, 256, 300]);
+        assert_eq!([1, 1023, 1024, 1300].map(|tokens| cuda.step(tokens)), [1024, 1024, 1024, 1300]);
         assert_eq!(choose(&DeviceSpec::Cpu, None).unwrap().step(1), 1);
     }
 

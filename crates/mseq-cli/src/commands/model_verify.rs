@@ -14,8 +14,8 @@ use crate::{Failure, say};
 /// How the tokens are cut, again and again until they end.
 const CUTS: [&[usize]; 5] = [&[1], &[2, 1, 3], &[7], &[64, 1], &[1000, 13]];
 
-/// The same for a device: such steps as `--chunk` makes there, which hold whole multiples of 256 tokens of a record.
-const STEPS: [&[usize]; 3] = [&[256], &[512, 256], &[1024]];
+/// The same for a device: such steps as `--chunk` makes there, of 1024 tokens at least.
+const STEPS: [&[usize]; 2] = [&[1024], &[1280, 1024]];
 
 /// Verifies a model: on the CPU, equal bits; on a device, equal bits of equal runs, and the rest within
 /// the limits of the arithmetic.
