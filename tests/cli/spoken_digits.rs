@@ -1,5 +1,7 @@
 //! `pipelines/spoken-digits.toml`: on made tones, and on the recordings of shared/data where they lie.
 
+#![expect(clippy::print_stderr, reason = "figures and skips are said aloud")]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
