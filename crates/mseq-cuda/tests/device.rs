@@ -71,7 +71,7 @@ fn random_checkpoint(shape: ModelShape, seed: u64) -> Checkpoint {
         .map(|(name, bytes)| (name, &*Box::leak(bytes.into_boxed_slice())))
         .collect();
     let files = ModelFiles::Builtin { name: "random", files: Box::leak(files.into_boxed_slice()) };
-    Checkpoint::open(files).unwrap()
+    Checkpoint::open(files).unwrap_or_else(|e| panic!("a model that the test made: {e}"))
 }
 
 /// Norm of the difference over norm of the second.
