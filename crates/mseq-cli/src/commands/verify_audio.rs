@@ -44,10 +44,10 @@ const MODELS: [(&str, CleanShape, usize); 2] = [
 ];
 
 /// The same of a trained model without convolutions. Its first blocks square their input, which squares the
-/// range of what follows and doubles what is off, where random models do neither: 2e-2 for speech and 4e-2 for noise, which a wrong op passes by far.
+/// range of what follows and doubles what is off, where random models do neither.
 pub(super) fn trained_limit(dtype: DType) -> f64 {
     match dtype {
-        DType::Bf16 => 8e-2,
+        DType::Bf16 => 4e-2,
         narrow => model_limit(narrow),
     }
 }

@@ -33,6 +33,32 @@ struct Prompts {
     unknown: u64,
 }
 
+impl Prompts {
+    fn new() -> Self {
+        Self { names: Vec::new(), ids: Vec::new(), unknown: 0 }
+    }
+
+    /// Takes what a source gives; `empty` says what is wrong with a record of that name without a token.
+    fn take(&mut self, item: Item, empty: impl Fn(&str) -> String) -> Result<(), Failure> {
+        match item {
+            Item::Begin(head) => {
+                self.names.push(head.id.to_string());
+                self.ids.push(Vec::new());
+            }
+            Item::Tokens(block) => self.ids.last_mut().map(|ids| ids.extend(block)).unwrap_or(()),
+            // Of a source of tokens there are none.
+            Item::Samples(_) => {}
+            Item::End(tail) => {
+                self.unknown += tail.unknown;
+                if self.ids.last().is_some_and(Vec::is_empty) {
+                    return Err(Failure::Run(empty(self.names.last().map_or("", |name| name))));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
 pub(super) fn run(args: &GenerateArgs, quiet: bool) -> Result<(), Failure> {
     let checkpoint = Checkpoint::open(model_files(args.model()?)?)?;
     checkpoint.config.reads_left_to_right()?;
@@ -272,27 +298,12 @@ fn prompts(args: &GenerateArgs, tokenizer: &DnaTokenizer) -> Result<Prompts, Fai
     }
     let file = args.prompt.clone().unwrap_or_default();
     let mut source = SequenceSource::open(InputSet::resolve(&[file], false)?, tokenizer.clone(), BLOCK)?;
-    let mut prompts = Prompts { names: Vec::new(), ids: Vec::new(), unknown: 0 };
+    let mut prompts = Prompts::new();
+    let shown = args.prompt.as_deref().unwrap_or_default();
     while let Some(item) = source.next().map_err(|e| Failure::Run(e.to_string()))? {
-        match item {
-            Item::Begin(head) => {
-                prompts.names.push(head.id.to_string());
-                prompts.ids.push(Vec::new());
-            }
-            Item::Tokens(block) => prompts.ids.last_mut().map(|ids| ids.extend(block)).unwrap_or(()),
-            // The source of letters makes none.
-            Item::Samples(_) => {}
-            Item::End(tail) => {
-                prompts.unknown += tail.unknown;
-                if prompts.ids.last().is_some_and(Vec::is_empty) {
-                    let name = prompts.names.last().map_or("", |n| n);
-                    return Err(Failure::Run(format!(
-                        "{}: record '{name}' is empty, and a prompt needs at least one base; remove it",
-                        args.prompt.as_deref().unwrap_or_default()
-                    )));
-                }
-            }
-        }
+        prompts.take(item, |name| {
+            format!("{shown}: record '{name}' is empty, and a prompt needs at least one base; remove it")
+        })?;
     }
     Ok(prompts)
 }

@@ -6,7 +6,6 @@ use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 
 use hound::{SampleFormat, WavSpec, WavWriter};
-use mseq_core::Item;
 use mseq_model::{Checkpoint, Encoding, Error};
 use mseq_source::{AudioOptions, AudioSource, InputSet, Loudness, mulaw_level};
 
@@ -42,24 +41,11 @@ pub(super) fn prompts(args: &GenerateArgs, rate: u32) -> Result<Prompts, Failure
     };
     let set = InputSet::resolve_audio(std::slice::from_ref(file), false)?;
     let mut source = AudioSource::open(set, options, BLOCK);
-    let mut prompts = Prompts { names: Vec::new(), ids: Vec::new(), unknown: 0 };
+    let mut prompts = Prompts::new();
     while let Some(item) = source.next()? {
-        match item {
-            Item::Begin(head) => {
-                prompts.names.push(head.id.to_string());
-                prompts.ids.push(Vec::new());
-            }
-            Item::Tokens(block) => prompts.ids.last_mut().map(|ids| ids.extend(block)).unwrap_or(()),
-            // The source was asked for tokens.
-            Item::Samples(_) => {}
-            Item::End(_) if prompts.ids.last().is_some_and(Vec::is_empty) => {
-                let name = prompts.names.last().map_or("", |name| name);
-                return Err(Failure::Run(format!(
-                    "{file}: recording '{name}' has no samples, and a prompt needs at least one; remove it"
-                )));
-            }
-            Item::End(_) => {}
-        }
+        prompts.take(item, |name| {
+            format!("{file}: recording '{name}' has no samples, and a prompt needs at least one; remove it")
+        })?;
     }
     Ok(prompts)
 }
