@@ -309,6 +309,10 @@ fn a_pipe_is_a_recording_too() {
         ("ffmpeg", "ffmpeg -v error -i x.wav -c:a pcm_s16le -f wav -"),
         ("ffmpeg", "ffmpeg -v error -i x.wav -f flac -"),
         ("sox", "sox x.wav -t wav -"),
+        ("sox", "sox x.wav -b 24 -t wav -"),
+        ("sox", "sox x.wav -b 24 -c 2 -t wav - remix 1 1"),
+        // Its length is written at the end, which a pipe does not take.
+        ("ffmpeg", "ffmpeg -v error -i x.wav -c:a pcm_s16le -rf64 always -f wav -"),
     ] {
         if !has(program) {
             continue;
@@ -350,7 +354,7 @@ pub(crate) fn has(program: &str) -> bool {
 
 #[expect(clippy::print_stderr, reason = "skips are said aloud")]
 fn skipped(program: &str) {
-    eprintln!("skipped: no {program}");
+    mseq_testkit::aloud(&format!("skipped: no {program}"));
 }
 
 /// Seconds of audio on both displays, however many tokens or samples that is.

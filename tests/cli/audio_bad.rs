@@ -7,7 +7,7 @@ use hound::WavSpec;
 
 use super::audio::has;
 use crate::common::sound::{PCM, sound, write_floats, write_wav};
-use crate::common::{Row, data, golden_model, mamba_seq, rows};
+use crate::common::{Row, data, golden_model, mamba_seq, mamba_seq_with_input, rows};
 
 fn refused(folder: &Path, args: &[&str], code: i32, line: &str) {
     let before = std::fs::read_dir(folder).unwrap().count();
@@ -58,7 +58,7 @@ fn each_bad_recording_is_one_exact_line() {
         ("cut.wav", 1, format!("gives 1500 of 4000 samples: {MEND}")),
         ("head.wav", 1, "the WAV header ends too early; the file is damaged".into()),
         ("cut.flac", 1, format!("gives 12672 of 32000 samples: {MEND}")),
-        ("hole.flac", 1, format!("gives 30848 of 32000 samples: {MEND}")),
+        ("hole.flac", 1, "sample 12672 (0.792 s): 1152 samples are missing here; the file is damaged".into()),
         ("cut.ogg", 1, "its header can't be read (it ends too early); the file is damaged".into()),
         ("broken.mp3", 1, "at byte 0 there is no MP3 frame but \"\\xff\\xfb\\xf0d\"; the file is damaged".into()),
         ("tag.mp3", 1, "at byte 14 there is no MP3 frame but \"RIFF\"; the file is damaged".into()),
@@ -189,21 +189,65 @@ fn films_and_broken_songs_as_ffmpeg_makes_them() {
     let line = format!("b.mp3: at byte {tag} there is no MP3 frame but \"\\xff\\x00");
     let ran = mamba_seq(folder.path(), &["embed", "b.mp3", "-o", "o.parquet", "-q", "--device", "cpu"]);
     assert!(ran.code == 1 && ran.stderr.starts_with(&format!("error: {line}")), "{}", ran.stderr);
-    // A hole in the middle, and an end that is missing, show in the count of samples.
-    let mut hole = song.clone();
-    let middle = hole.len() / 2;
-    hole[middle..middle + 400].fill(0);
-    write("c.mp3", &hole);
+    // A hole in the middle shows, whether the file counts its samples or not; an end that is missing shows in
+    // the count.
+    ffmpeg(&[&tone[..], &["-c:a", "libmp3lame", "-write_xing", "0", "e.mp3"]].concat());
+    let uncounted = std::fs::read(folder.path().join("e.mp3")).unwrap();
+    let middle = song.len() / 2;
+    let punched = |song: &[u8]| {
+        let mut hole = song.to_vec();
+        hole[middle..middle + 450].fill(0);
+        hole
+    };
+    write("c.mp3", &punched(&song));
+    write("f.mp3", &punched(&uncounted));
     write("d.mp3", &song[..middle]);
-    for name in ["c.mp3", "d.mp3"] {
-        let ran = mamba_seq(folder.path(), &["embed", name, "-o", "o.parquet", "-q", "--device", "cpu"]);
+    for (input, words) in [
+        ("c.mp3", "hold no MP3 frame, and the sound goes on behind them; the file is damaged"),
+        ("f.mp3", "hold no MP3 frame, and the sound goes on behind them; the file is damaged"),
+        ("-", "hold no MP3 frame, and the sound goes on behind them; the file is damaged"),
+        ("d.mp3", "88200 samples: the file is truncated or damaged"),
+    ] {
+        let args = ["embed", input, "-o", "o.parquet", "-q", "--device", "cpu", "--model", "mamba-audio-2m"];
+        let ran = mamba_seq_with_input(folder.path(), &args, &punched(&uncounted));
         let said = ran.stderr.as_str();
-        assert!(
-            ran.code == 1
-                && said.lines().count() == 1
-                && said.contains("88200 samples: the file is truncated or damaged"),
-            "{said}"
-        );
+        assert!(ran.code == 1 && said.lines().count() == 1 && said.contains(words), "{input}: {said}");
         assert!(!folder.path().join("o.parquet").exists());
+    }
+    // Two songs in one file: the first one's count leaves the second out.
+    write("two.mp3", &[&song[..], &song].concat());
+    let ran = mamba_seq(folder.path(), &["embed", "two.mp3", "-o", "o.parquet", "-q", "--device", "cpu"]);
+    let words = "(split them); the file is damaged";
+    assert!(ran.code == 1 && ran.stderr.contains(words), "{}", ran.stderr);
+    // Pages and frames that don't arrive whole, in pipes that count nothing.
+    for (coding, format) in [("flac", "flac"), ("libvorbis", "ogg")] {
+        let noise = ["-f", "lavfi", "-i", "anoisesrc=d=9:r=16000:s=1:a=0.3", "-c:a", coding, "-f", format];
+        let name = format!("whole.{format}");
+        ffmpeg(&[&noise[..], &[&name]].concat());
+        let cat = Command::new("ffmpeg")
+            .args(["-v", "error", "-i", &name, "-c:a", "copy", "-f", format, "pipe:1"])
+            .current_dir(folder.path())
+            .output()
+            .unwrap();
+        let mut bytes = cat.stdout;
+        let args = ["embed", "-", "-o", "o.parquet", "-q", "--device", "cpu", "--model", "mamba-audio-2m"];
+        let ran = mamba_seq_with_input(folder.path(), &args, &bytes);
+        assert_eq!((ran.code, ran.stderr.as_str()), (0, ""), "{format}");
+        std::fs::remove_file(folder.path().join("o.parquet")).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle..middle + 40].fill(0);
+        let ran = mamba_seq_with_input(folder.path(), &args, &bytes);
+        let said = ran.stderr.as_str();
+        assert!(ran.code == 1 && said.lines().count() == 1, "{format}: {} {said}", ran.code);
+        assert!(said.contains("missing here; the file is damaged"), "{format}: {said}");
+        assert!(!folder.path().join("o.parquet").exists());
+    }
+    // What the hole was made in is fine, by either way in.
+    // Without a count, the encoder's padding is sound, as it is to ffmpeg.
+    for (input, name, count) in [("a.mp3", "a", 2), ("e.mp3", "e", 3), ("-", "p", 3)] {
+        let out = format!("{name}.parquet");
+        let args = ["embed", input, "-o", &out, "-q", "--device", "cpu", "--model", "mamba-audio-2m"];
+        let ran = mamba_seq_with_input(folder.path(), &args, &uncounted);
+        assert_eq!((ran.code, rows(&folder.path().join(&out)).len()), (0, count), "{input}: {}", ran.stderr);
     }
 }

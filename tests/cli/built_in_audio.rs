@@ -95,6 +95,10 @@ fn what_does_not_fit_is_one_line() {
     std::fs::create_dir(at("both")).unwrap();
     std::fs::copy(at("x.wav"), at("both/x.wav")).unwrap();
     std::fs::copy(at("x.fa"), at("both/x.fa")).unwrap();
+    std::fs::create_dir(at("sounds")).unwrap();
+    std::fs::copy(at("x.wav"), at("sounds/x.wav")).unwrap();
+    std::fs::create_dir(at("letters")).unwrap();
+    std::fs::copy(at("x.fa"), at("letters/x.fa")).unwrap();
     let dna = golden_model("d29-n4-k2-e1");
     for (args, code, words) in [
         (&["embed", "x.wav", "x.fa"][..], 2, &["x.wav is audio and x.fa is not", "one after the other"][..]),
@@ -103,6 +107,12 @@ fn what_does_not_fit_is_one_line() {
         (&["embed", "x.wav", "--model", "mamba-dna-1m"], 2, &["x.wav", "WAV audio", "the model reads DNA"]),
         (&["embed", "x.wav", "--model", &dna], 2, &["x.wav", "the model reads DNA"]),
         (&["embed", "x.fa", "--model", "mamba-audio-2m"], 2, &["x.fa", "FASTA", "the model reads audio"]),
+        (&["embed", "sounds", "--model", &dna], 2, &["sounds/x.wav", "WAV audio", "the model reads DNA"]),
+        (
+            &["embed", "letters", "--model", "mamba-audio-2m"],
+            2,
+            &["letters/x.fa", "FASTA", "the model reads audio"],
+        ),
         (&["embed", "text.wav"], 1, &["text.wav", "not audio", "no sound"]),
         (&["score", "x.wav"], 1, &["mamba-audio-2m", "not tokens", "mulaw8"]),
         (&["classify", "x.wav"], 1, &["mamba-audio-2m", "--head"]),

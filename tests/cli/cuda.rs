@@ -43,7 +43,7 @@ impl Fake {
             Ok(out) if out.status.success() => true,
             Ok(out) => panic!("{}", String::from_utf8_lossy(&out.stderr)),
             Err(_) => {
-                eprintln!("skipped: the fake driver needs a C compiler");
+                mseq_testkit::aloud("skipped: the fake driver needs a C compiler");
                 false
             }
         }

@@ -138,6 +138,24 @@ fn sixteen_bits_stay_sixteen_bits_and_silence_stays_finite() {
 }
 
 #[test]
+fn progress_is_json_where_that_is_asked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = format!("{}/model.safetensors", golden_model("clean-pruned"));
+    write(&folder.path().join("in.wav"), PCM, &[0.25; 32_000]);
+    let args = ["enhance", "in.wav", "--model", &model, "--progress", "json", "-q"];
+    let ran = mamba_seq(folder.path(), &args);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    let lines: Vec<serde_json::Value> =
+        ran.stderr.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let (first, last) = (&lines[0], &lines[lines.len() - 1]);
+    assert_eq!((&first["event"], &first["record"]), (&"start".into(), &"in.wav".into()), "{first}");
+    assert_eq!((&last["event"], &last["bases_done"]), (&"done".into(), &32_000.into()), "{last}");
+    assert_eq!((&last["seconds_done"], &last["seconds_total"]), (&2.0.into(), &2.0.into()), "{last}");
+    let quiet = mamba_seq(folder.path(), &["enhance", "in.wav", "--model", &model, "-q"]);
+    assert_eq!(quiet.stderr, "");
+}
+
+#[test]
 fn what_it_cannot_do_is_one_line_and_leaves_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name);

@@ -214,6 +214,13 @@ fn tracks_hold_the_bits_of_the_table() {
         assert!((line[3].parse::<f64>().unwrap() - row.3).abs() < 1e-6);
     }
     let Some(python) = python_with("pyBigWig") else { return };
+    // Intervals leave a contig as long as it is.
+    std::fs::write(folder.path("r.bed"), "z9\t100\t200\nb\t5\t9\n").unwrap();
+    let ran = folder.score(&["-o", "r.bw", "--regions", "r.bed", "--window", "record"]);
+    assert_eq!((ran.code, ran.stderr.as_str()), (0, ""));
+    let program = "import pyBigWig\nb = pyBigWig.open('r.bw')\nprint(sorted(b.chroms().items()), b.intervals('b')[0][:2])\n";
+    let printed = run_python(&python, folder.folder.path(), program);
+    assert_eq!(printed.trim(), "[('b', 1000), ('z9', 2345)] (5, 9)");
     let program = "import pyBigWig\nb = pyBigWig.open('x.bw')\nfor c, n in sorted(b.chroms().items()):\n print('#', c, n)\n \
                    for s, e, v in b.intervals(c) or ():\n  print(c, s, e, repr(v))\n";
     let printed = run_python(&python, folder.folder.path(), program);
@@ -241,8 +248,10 @@ fn what_a_track_or_a_model_cannot_hold() {
         folder.refused(&["-o", name, "--shard", "1/2"], 2, &["Parquet"]);
         assert!(!folder.path(name).exists());
     }
-    folder.refused(&["-o", "x.bw"], 1, &["two records are called 'a'"]);
-    assert!(!folder.path("x.bw").exists());
+    for name in ["x.bw", "x.bedGraph"] {
+        folder.refused(&["-o", name], 1, &["two records are called 'a'"]);
+        assert!(!folder.path(name).exists());
+    }
     let ran = folder.score(&["--mask-stride", "5"]);
     assert_eq!(ran.code, 2, "{}", ran.stderr);
     // An untied model without a head predicts nothing.

@@ -90,7 +90,7 @@ fn recordings() -> Option<tempfile::TempDir> {
         .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared"), PathBuf::from);
     let archive = root.join("data/audio/fsdd_480.tar.gz");
     if !archive.exists() {
-        eprintln!("skipped: {} is not there", archive.display());
+        mseq_testkit::aloud(&format!("skipped: {} is not there", archive.display()));
         return None;
     }
     let folder = tempfile::tempdir().unwrap();
@@ -98,7 +98,7 @@ fn recordings() -> Option<tempfile::TempDir> {
     fs::create_dir(&fsdd).unwrap();
     let unpacked = Command::new("tar").arg("-xzf").arg(&archive).current_dir(&fsdd).status();
     if !unpacked.is_ok_and(|status| status.success()) {
-        eprintln!("skipped: no tar to unpack {}", archive.display());
+        mseq_testkit::aloud(&format!("skipped: no tar to unpack {}", archive.display()));
         return None;
     }
     Some(folder)

@@ -70,7 +70,8 @@ pub(crate) fn classes(path: &Path) -> Vec<ClassRow> {
     rows
 }
 
-/// A Python that has a module: that of `MSEQ_READERS_VENV`, of `target/readers-venv`, or `python3`.
+/// A Python that has a module: that of `MSEQ_READERS_VENV`, of `target/readers-venv` (`cargo xtask readers`
+/// makes it), or `python3`. `MSEQ_REQUIRE_READERS` makes its absence a failure.
 /// `None`, said aloud, where none has.
 pub(crate) fn python_with(module: &str) -> Option<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -81,7 +82,8 @@ pub(crate) fn python_with(module: &str) -> Option<PathBuf> {
         has.is_ok_and(|out| out.status.success())
     });
     if found.is_none() {
-        eprintln!("skipped: no Python with {module} (set MSEQ_READERS_VENV)");
+        assert!(std::env::var_os("MSEQ_REQUIRE_READERS").is_none(), "no Python with {module}");
+        mseq_testkit::aloud(&format!("skipped: no Python with {module} (`cargo xtask readers` makes one)"));
     }
     found
 }

@@ -101,7 +101,7 @@ pub(crate) fn outside_data(name: &str) -> Option<PathBuf> {
         .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared/data"), PathBuf::from);
     let path = folder.join(name);
     if !path.exists() {
-        eprintln!("skipped: {} is not there (set MSEQ_TEST_DATA)", path.display());
+        mseq_testkit::aloud(&format!("skipped: {} is not there (set MSEQ_TEST_DATA)", path.display()));
         return None;
     }
     Some(path)

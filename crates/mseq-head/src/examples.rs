@@ -1,3 +1,7 @@
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::table::Key;
 use crate::{Error, Labels, Result, Table};
 
 /// What a head learns to say of a row.
@@ -16,6 +20,8 @@ pub struct Examples {
     pub dim: usize,
     /// (rows, dim).
     pub rows: Vec<f64>,
+    /// The number of the record of each row: rows of one record are not independent.
+    pub records: Vec<usize>,
     /// One a row.
     pub targets: Targets,
 }
@@ -51,7 +57,13 @@ impl Examples {
             )));
         }
         let targets = if numeric { numbers(table, &labels)? } else { named(table, &labels, classes)? };
-        Ok(Self { dim: table.dim, rows, targets })
+        let mut numbers = HashMap::new();
+        let number = |key: &Key| {
+            let next = numbers.len();
+            *numbers.entry(Arc::clone(&key.record)).or_insert(next)
+        };
+        let records = table.keys.iter().map(number).collect();
+        Ok(Self { dim: table.dim, rows, records, targets })
     }
 
     /// How many there are.

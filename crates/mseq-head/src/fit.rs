@@ -1,6 +1,6 @@
 use std::sync::{Mutex, PoisonError};
 
-use argmin::core::{CostFunction, Executor, Gradient, State};
+use argmin::core::{CostFunction, Executor, Gradient, State, TerminationReason};
 use argmin::solver::linesearch::MoreThuenteLineSearch;
 use argmin::solver::quasinewton::LBFGS;
 use rayon::prelude::*;
@@ -137,7 +137,7 @@ fn validate(
         }
         Targets::Numbers(_) => &zeros,
     };
-    let fold = folds(of, k, options.seed);
+    let fold = folds(of, &examples.records, k, options.seed);
     let mut losses = vec![0.0; GRID.len()];
     for f in 0..k {
         let part = |held: bool| -> Vec<usize> { (0..n).filter(|&i| (fold[i] == f) == held).collect() };
@@ -178,6 +178,9 @@ fn validate(
     let best = tried.iter().fold(tried[0], |best, next| if next.1 < best.1 { *next } else { best });
     Ok((best.0, tried))
 }
+
+/// Most steps of the solver.
+const ITERATIONS: u64 = 2000;
 
 /// Weights and bias of a linear layer.
 type Layer = (Vec<f64>, Vec<f64>);
@@ -296,9 +299,15 @@ impl<'a> Logistic<'a> {
             // A line search can't go on from where nothing is to be won.
             start
         } else {
-            let run =
-                Executor::new(self, solver).configure(|state| state.param(start.clone()).max_iters(2000));
+            let run = Executor::new(self, solver)
+                .configure(|state| state.param(start.clone()).max_iters(ITERATIONS));
             let done = run.run().map_err(failed)?;
+            if matches!(done.state().get_termination_reason(), Some(TerminationReason::MaxItersReached)) {
+                return Err(Error::Solver(format!(
+                    "no minimum within {ITERATIONS} steps at strength {}; give a larger --strength",
+                    self.strength
+                )));
+            }
             done.state().get_best_param().cloned().unwrap_or(start)
         };
         if at.iter().any(|v| !v.is_finite()) {
@@ -362,7 +371,7 @@ mod tests {
         });
         let of = of.collect();
         let names = (0..classes).map(|c| c.to_string()).collect();
-        Examples { dim, rows, targets: Targets::Classes(names, of) }
+        Examples { dim, rows, records: (0..n).collect(), targets: Targets::Classes(names, of) }
     }
 
     #[test]

@@ -18,13 +18,14 @@ const EACH: usize = 12;
 /// Rows of scores to one bigWig file, which appears under its name when it is complete.
 ///
 /// The header of the format names every contig with its length before the first value, and contigs
-/// come by name, so values wait in a file without a name, 12 bytes a row. A contig is as long as the
-/// last base that was scored or read: for whole records that is all of it.
+/// come by name, so values wait in a file without a name, 12 bytes a row. Without `lengths` a contig ends at
+/// its last row, which is the end of a whole record.
 pub(crate) struct BigWigSink {
     pending: Pending,
     file: File,
     spool: BufWriter<File>,
     contigs: Vec<Contig>,
+    lengths: Option<Arc<[u64]>>,
     rows: u64,
 }
 
@@ -39,10 +40,10 @@ struct Contig {
 
 impl BigWigSink {
     /// Opens a temporary file beside `path`.
-    pub(crate) fn create(path: &Path) -> Result<Self> {
+    pub(crate) fn create(path: &Path, lengths: Option<Arc<[u64]>>) -> Result<Self> {
         let (pending, file) = Pending::create(path)?;
         let spool = tempfile::tempfile().map_err(|cause| write_error(path, cause))?;
-        Ok(Self { pending, file, spool: BufWriter::new(spool), contigs: Vec::new(), rows: 0 })
+        Ok(Self { pending, file, spool: BufWriter::new(spool), contigs: Vec::new(), lengths, rows: 0 })
     }
 
     fn fail<T>(&self, message: String) -> Result<T> {
@@ -61,7 +62,10 @@ impl Sink for BigWigSink {
             };
             if self.contigs.last().is_none_or(|contig| contig.index != key.record_index) {
                 let (name, index, before) = (Arc::clone(&key.record), key.record_index, self.rows);
-                self.contigs.push(Contig { name, index, bases: 0, values: 0, before });
+                let whole =
+                    self.lengths.as_ref().and_then(|lengths| lengths.get(usize::try_from(index).ok()?));
+                let bases = whole.map_or(0, |&bases| u32::try_from(bases).unwrap_or(u32::MAX));
+                self.contigs.push(Contig { name, index, bases, values: 0, before });
             }
             let Some(contig) = self.contigs.last_mut() else { continue };
             contig.bases = contig.bases.max(end);
@@ -86,7 +90,7 @@ impl Sink for BigWigSink {
         for contig in &self.contigs {
             if by_name.insert(Arc::clone(&contig.name), contig).is_some() {
                 return self.fail(format!(
-                    "two records are called '{}', and contigs of a bigWig have names of their own; write .bedgraph or .parquet",
+                    "two records are called '{}', and a track can't tell them apart; write .parquet",
                     contig.name
                 ));
             }

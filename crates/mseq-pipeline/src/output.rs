@@ -1,4 +1,5 @@
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use mseq_core::RowBlock;
 use mseq_sink::{
@@ -23,19 +24,22 @@ pub enum Output {
 }
 
 /// A format of genome browsers: contig, start, end and one number.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Track {
     /// Text.
     BedGraph,
     /// Indexed and compressed; contigs of one name, or windows that overlap, can't be in it.
-    BigWig,
+    BigWig {
+        /// Bases of each record of the input, for intervals, which don't reach its end.
+        lengths: Option<Arc<[u64]>>,
+    },
 }
 
 impl Track {
-    fn sink(self, path: &Path) -> mseq_sink::Result<Box<dyn Sink>> {
+    fn sink(&self, path: &Path) -> mseq_sink::Result<Box<dyn Sink>> {
         Ok(match self {
             Self::BedGraph => Box::new(BedGraphSink::create(path)?),
-            Self::BigWig => Box::new(BigWigSink::create(path)?),
+            Self::BigWig { lengths } => Box::new(BigWigSink::create(path, lengths.clone())?),
         })
     }
 }
@@ -58,7 +62,7 @@ pub(crate) struct Making {
 }
 
 /// What a log is for.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub(crate) enum Becomes {
     Parquet,
     Track(Track),
@@ -127,7 +131,7 @@ impl Writing {
                     output: path.clone(),
                     has_checkpoint: resume.is_some(),
                     becomes: match output {
-                        Output::Track(_, track) => Becomes::Track(*track),
+                        Output::Track(_, track) => Becomes::Track(track.clone()),
                         Output::Log(_) => Becomes::Log,
                         _ => Becomes::Parquet,
                     },

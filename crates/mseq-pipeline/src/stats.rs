@@ -52,6 +52,19 @@ impl Counters {
         }
     }
 
+    /// For work that is no job of rows: `total` bases or samples of `record`, where that is known.
+    pub fn of_one(record: &Arc<str>, total: Option<u64>) -> Self {
+        let counters = Self { total, ..Self::default() };
+        counters.set_record(record);
+        counters.start(0, 0);
+        counters
+    }
+
+    /// So many more of them are done.
+    pub fn advance(&self, bases: u64) {
+        self.add(bases, 0, 0);
+    }
+
     pub(crate) fn start(&self, resumed_from: u64, records: u64) {
         self.resumed_from.store(resumed_from, Ordering::Relaxed);
         self.add(resumed_from, 0, records);

@@ -1,8 +1,10 @@
 //! Scores as bedGraph: contig, start, end, bits a base.
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::Path;
+use std::sync::Arc;
 
 use mseq_core::RowBlock;
 
@@ -17,6 +19,9 @@ pub struct BedGraphSink {
     pending: Pending,
     rows: u64,
     bytes: u64,
+    /// The record that is being written, and the names of all so far.
+    record: Option<u64>,
+    names: HashSet<Arc<str>>,
 }
 
 impl BedGraphSink {
@@ -26,7 +31,8 @@ impl BedGraphSink {
     /// As for [`ParquetSink::create`](crate::ParquetSink::create).
     pub fn create(path: &Path) -> Result<Self> {
         let (pending, file) = Pending::create(path)?;
-        Ok(Self { file: BufWriter::with_capacity(1 << 16, file), pending, rows: 0, bytes: 0 })
+        let file = BufWriter::with_capacity(1 << 16, file);
+        Ok(Self { file, pending, rows: 0, bytes: 0, record: None, names: HashSet::new() })
     }
 
     fn fail(&self, cause: std::io::Error) -> Error {
@@ -37,6 +43,18 @@ impl BedGraphSink {
 impl Sink for BedGraphSink {
     fn write(&mut self, rows: &RowBlock) -> Result<()> {
         for (key, score) in rows.keys.iter().zip(&rows.scores) {
+            if self.record != Some(key.record_index) {
+                self.record = Some(key.record_index);
+                if !self.names.insert(Arc::clone(&key.record)) {
+                    let name = &key.record;
+                    return Err(Error::Track {
+                        path: self.pending.path().to_owned(),
+                        message: format!(
+                            "two records are called '{name}', and a track can't tell them apart; write .parquet"
+                        ),
+                    });
+                }
+            }
             let Some(bits) = score.bits() else { continue };
             let line = format!("{}\t{}\t{}\t{bits:.6}\n", key.record, key.start, key.end);
             self.file.write_all(line.as_bytes()).map_err(|e| self.fail(e))?;
@@ -53,7 +71,7 @@ impl Sink for BedGraphSink {
 
     fn finish(mut self: Box<Self>) -> Result<Report> {
         self.file.flush().map_err(|e| self.fail(e))?;
-        let Self { file, pending, rows, bytes } = *self;
+        let Self { file, pending, rows, bytes, .. } = *self;
         let path = Some(pending.path().to_owned());
         let file = file.into_inner().map_err(|e| Error::write(pending.path(), e.into_error()))?;
         pending.publish(&file)?;

@@ -173,23 +173,39 @@ impl InputSet {
         walk(directory, recursive, &mut files, &mut skipped)?;
         sort_bytewise(&mut files);
         let before = self.inputs.len();
+        // A file for models of the other kind tells more than that none is of this one.
+        let mut other = None;
         for path in files {
             let input = Input::file(path);
             if audio {
                 match crate::audio::check(&input) {
                     Ok(()) => self.inputs.push(input),
-                    Err(Error::Audio(_)) => skipped += 1,
+                    Err(Error::Audio(e)) => {
+                        skipped += 1;
+                        if matches!(e, AudioError::IsDna { .. }) {
+                            other.get_or_insert(e);
+                        }
+                    }
                     Err(e) => return Err(e),
                 }
                 continue;
             }
             match input.content() {
                 Ok(Content::Sequence(_)) => self.inputs.push(input),
+                Ok(content @ Content::Known { .. }) => {
+                    skipped += 1;
+                    if let Err(Error::Audio(e)) = content.sequence(&input.name) {
+                        other.get_or_insert(e);
+                    }
+                }
                 Ok(_) | Err(Error::Compression { .. }) => skipped += 1,
                 Err(e) => return Err(e),
             }
         }
         if self.inputs.len() == before {
+            if let Some(other) = other {
+                return Err(other.into());
+            }
             let path = directory.to_string_lossy().into_owned();
             if audio {
                 return Err(AudioError::NoAudioFile { path, skipped, recursive }.into());

@@ -36,7 +36,8 @@ usage: cargo xtask TASK
   fuzz [--cases N] [--seconds S] [--seed X] [--kind K [--case I]]
                            reads N damaged files (10000) of each kind; a panic, a hang or a
                            huge allocation is kept under target/fuzz
-  readers FILE.parquet     opens a file in pyarrow, DuckDB and Polars; they must agree
+  readers [FILE]           opens a Parquet file in pyarrow, DuckDB and Polars, which must agree, or a bigWig
+                           file in pyBigWig; without one it makes their Python environment, for the tests
 
 environment: MSEQ_PYTHON (a Python; golden needs torch in it), MSEQ_READERS_VENV and MSEQ_NVRTC_VENV
 (folders), MSEQ_REQUIRE_NVRTC=1 (kernels check may not skip)
@@ -72,6 +73,7 @@ fn run(args: &[String]) -> Result<()> {
         ["fuzz", rest @ ..] => fuzz::run(rest),
         ["golden"] => golden::run(false),
         ["golden", "--check"] => golden::run(true),
+        ["readers"] => readers::prepare(),
         ["readers", file] => readers::run(file),
         [] => Err(Error::Usage("no task".to_owned())),
         ["ci" | "layers" | "golden" | "readers", ..] => {
@@ -97,7 +99,7 @@ mod tests {
         assert!(fails_as_usage(&["layers", "--fix"]));
         assert!(fails_as_usage(&["golden", "--chek"]));
         assert!(fails_as_usage(&["kernels"]));
-        assert!(fails_as_usage(&["readers"]));
+        assert!(fails_as_usage(&["readers", "a", "b"]));
         assert!(fails_as_usage(&["synth"]));
     }
 }

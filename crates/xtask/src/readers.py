@@ -1,6 +1,8 @@
 """Opens one Parquet file with pyarrow, DuckDB and Polars: they must agree on rows, columns, and the first and last row.
+A bigWig file is opened with pyBigWig: its intervals must be finite, in order and within their contigs.
 
     cargo xtask readers FILE.parquet
+    cargo xtask readers FILE.bw
 
 Any file of the program will do, of any size: nothing but the two rows is read. Every value of a small file, all types and
 the Arrow stream are compared by crates/mseq-sink/tests/readers.py.
@@ -11,6 +13,7 @@ import sys
 
 import duckdb
 import polars as pl
+import pyBigWig
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -58,7 +61,30 @@ def with_polars(path):
     return rows, frame.collect_schema().names(), ends
 
 
+def track(path):
+    print(f"pyBigWig {pyBigWig.__version__}")
+    with pyBigWig.open(path) as file:
+        count = 0
+        for contig, length in file.chroms().items():
+            intervals = file.intervals(contig) or ()
+            count += len(intervals)
+            before = 0
+            for start, end, value in intervals:
+                if not (before <= start < end <= length and math.isfinite(value)):
+                    sys.exit(f"error: {path}: {contig}:{start}-{end} of {length} holds {value}")
+                before = end
+            mean = file.stats(contig, exact=True)[0]
+            print(f"{contig}: {length} bases, {len(intervals)} intervals, mean {mean}")
+    if not count:
+        sys.exit(f"error: {path}: no interval")
+
+
 def main(path):
+    with open(path, "rb") as file:
+        magic = file.read(4)
+    # Whichever way round its bytes are.
+    if magic in (b"\x26\xfc\x8f\x88", b"\x88\x8f\xfc\x26"):
+        return track(path)
     print(f"pyarrow {pa.__version__}, duckdb {duckdb.__version__}, polars {pl.__version__}")
     wanted = None
     for name, reader in [("pyarrow", with_pyarrow), ("duckdb", with_duckdb), ("polars", with_polars)]:

@@ -1,4 +1,4 @@
-//! Opens a Parquet file with other people's readers, in a Python environment of our own.
+//! Opens a Parquet or bigWig file with other people's readers, in a Python environment of our own.
 
 use std::{
     env,
@@ -11,8 +11,14 @@ use crate::{
 };
 
 const SCRIPT: &str = "crates/xtask/src/readers.py";
-const PACKAGES: [&str; 3] = ["pyarrow", "polars", "duckdb"];
-const NEEDS: &str = "import pyarrow.parquet, polars, duckdb";
+/// The last one is what `head fit` is compared with in the tests.
+const PACKAGES: [&str; 5] = ["pyarrow", "polars", "duckdb", "pyBigWig", "scikit-learn"];
+const NEEDS: &str = "import pyarrow.parquet, polars, duckdb, pyBigWig, sklearn";
+
+/// Makes the environment, which the tests find too.
+pub(crate) fn prepare() -> Result<()> {
+    python().map(|python| println!("{}", python.display()))
+}
 
 pub(crate) fn run(file: &str) -> Result<()> {
     // The script runs in the root; the file is named from where the user is.

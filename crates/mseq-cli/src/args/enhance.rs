@@ -6,7 +6,7 @@ use clap::Args;
 use mseq_core::{DType, DeviceSpec};
 use mseq_source::Channel;
 
-use super::DeveloperArgs;
+use super::{DeveloperArgs, ProgressMode};
 
 /// `mamba-seq enhance`.
 #[derive(Debug, Args)]
@@ -49,6 +49,10 @@ pub(crate) struct EnhanceArgs {
     /// Threads of the CPU [default: all cores]
     #[arg(long, value_name = "N")]
     pub(crate) threads: Option<NonZeroUsize>,
+
+    /// A bar on a terminal, JSON lines, or nothing
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) progress: ProgressMode,
 
     #[command(flatten)]
     pub(crate) developer: DeveloperArgs,

@@ -43,7 +43,7 @@ impl Task {
         let ending = path.extension()?.to_str()?.to_ascii_lowercase();
         match (self, ending.as_str()) {
             (Self::Score, "bedgraph" | "bdg" | "bg") => Some(Track::BedGraph),
-            (Self::Score, "bw" | "bigwig") => Some(Track::BigWig),
+            (Self::Score, "bw" | "bigwig") => Some(Track::BigWig { lengths: None }),
             _ => None,
         }
     }

@@ -2,10 +2,10 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use mseq_core::{DType, Item, SequenceFormat};
+use mseq_core::{DType, Item, Layer, SequenceFormat};
 use mseq_engine::{Classified, EngineConfig, Place, choose_all, open};
 use mseq_model::Checkpoint;
-use mseq_pipeline::{Counters, EmbedJob, Output, Summary};
+use mseq_pipeline::{Counters, EmbedJob, Output, Summary, Track};
 use mseq_sink::{Body, ClassLayout, EmbedLayout, JOB_KEYS, NumberLayout, RowLayout, ScoreLayout};
 use mseq_source::{DnaTokenizer, Strands};
 
@@ -13,7 +13,7 @@ use super::budget::Budget;
 use super::head::Chosen;
 use super::plan;
 use super::select::Selection;
-use crate::args::{JobArgs, JobPlan, OnBadRecord, Task};
+use crate::args::{InputPlan, JobArgs, JobPlan, OnBadRecord, Task};
 use crate::progress::{Progress, Unit};
 use crate::{Failure, say};
 
@@ -75,6 +75,12 @@ pub(crate) fn run(
     let device = opened.iter().map(|opened| opened.device.as_str()).collect::<Vec<_>>().join(", ");
     config.grid = opened.iter().map(|opened| opened.grid).max().unwrap_or(1).min(config.chunk);
 
+    if config.regions.is_some() && matches!(plan.output, Output::Track(_, Track::BigWig { .. })) {
+        let whole = whole_lengths(&plan, args)?;
+        if let Output::Track(_, Track::BigWig { lengths }) = &mut plan.output {
+            *lengths = whole;
+        }
+    }
     let tokenizer = DnaTokenizer::new(&tokens.letters, tokens.unknown);
     let bytes_total = plan.inputs.bytes();
     let selection = Selection::new(args, &plan, &config, &tokenizer, (quiet, places.len()))?;
@@ -342,6 +348,24 @@ fn digest(plan: &JobPlan, layout: &RowLayout, metadata: &[(String, String)]) -> 
 }
 
 /// The key-value metadata of the output.
+/// Bases of each record, which intervals alone don't tell.
+fn whole_lengths(plan: &JobPlan, args: &JobArgs) -> Result<Option<Arc<[u64]>>, Failure> {
+    if plan.inputs.has_stdin() {
+        return Err(Failure::Usage(
+            "a bigWig of intervals has the lengths of whole records, so the input is read twice, and standard input \
+             can't be; write .bedgraph or .parquet"
+                .into(),
+        ));
+    }
+    match &plan.inputs {
+        // With bad records among them, lengths would be of other records.
+        InputPlan::Sequences(set) if args.on_bad_record == OnBadRecord::Fail => {
+            Ok(Some(mseq_source::count(set)?.lengths.into()))
+        }
+        _ => Ok(None),
+    }
+}
+
 fn metadata(
     args: &JobArgs,
     plan: &JobPlan,
@@ -361,7 +385,15 @@ fn metadata(
         ("pool", plan.pool.to_string()),
         ("window", window),
         ("stride", stride),
-        ("layer", plan.layer.to_string()),
+        // However it was said: a head is for one of them.
+        (
+            "layer",
+            if plan.layer.resolve(checkpoint.shape.n_layer).is_some_and(|(_, norm)| norm) {
+                Layer::Last.to_string()
+            } else {
+                plan.layer.to_string()
+            },
+        ),
         ("context", config.context.map_or("whole".to_owned(), |c| c.tokens.to_string())),
         ("overlap", config.context.map_or(0, |c| c.overlap).to_string()),
         ("strand", if plan.audio.is_some() { "." } else { plan.reading.strand_text() }.to_owned()),

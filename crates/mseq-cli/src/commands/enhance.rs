@@ -1,6 +1,7 @@
 use std::io::BufWriter;
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
@@ -8,12 +9,13 @@ use hound::{SampleFormat, WavSpec, WavWriter};
 use mseq_core::Item;
 use mseq_engine::{Enhancer, choose, open_enhancer};
 use mseq_model::{Checkpoint, Encoding};
-use mseq_pipeline::SignalWatch;
+use mseq_pipeline::{Counters, SignalWatch};
 use mseq_sink::Pending;
 use mseq_source::{AudioOptions, AudioSource, Channel, Loudness, Recording, SampleKind};
 
 use super::model_files;
 use crate::args::{Columns, EnhanceArgs, InputPlan, Normalize};
+use crate::progress::{Progress, Unit};
 use crate::{Failure, say};
 
 /// Samples that are read at a time.
@@ -73,8 +75,13 @@ pub(crate) fn run(args: &EnhanceArgs, quiet: bool) -> Result<(), Failure> {
     let to_wav = file.try_clone().map_err(|e| at(&output, &e))?;
     let writer = WavWriter::new(BufWriter::new(to_wav), spec).map_err(|e| at(&output, &e))?;
     let out = Out { writer, path: &output, spec, written: 0, clipped: 0 };
-    let done = denoise(&heard, enhancer.as_mut(), recording.scale, out, &args.input)?;
-    pending.publish(&file)?;
+    let counters = Arc::new(Counters::of_one(&args.input.as_str().into(), recording.counted));
+    let unit = Unit::Sound { hop: 1, rate: rate.get() };
+    let progress = Progress::start(args.progress, quiet, &counters, (None, unit));
+    let done = denoise(&heard, enhancer.as_mut(), recording.scale, out, (&args.input, &counters))
+        .and_then(|done| Ok(pending.publish(&file).map(|()| done)?));
+    progress.finish(done.is_ok());
+    let done = done?;
     if !quiet {
         if done.beyond > 0 {
             say::note(&format!(
@@ -274,7 +281,7 @@ fn denoise(
     enhancer: &mut dyn Enhancer,
     scale: f32,
     mut out: Out<'_>,
-    input: &str,
+    (input, counters): (&str, &Counters),
 ) -> Result<Done, Failure> {
     let most = MOST_BYTES / u64::from(out.spec.bits_per_sample / 8);
     loop {
@@ -286,6 +293,7 @@ fn denoise(
         if out.written + ready.len() as u64 > most {
             return Err(too_long(input));
         }
+        counters.advance(ready.len() as u64);
         for v in ready {
             let v = v * scale;
             if !v.is_finite() {

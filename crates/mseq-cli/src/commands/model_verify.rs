@@ -8,7 +8,7 @@ use mseq_model::Checkpoint;
 
 use super::model_files;
 use super::verify::{chunk_limit, model_limit};
-use super::verify_audio::trained_limit;
+use super::verify_audio::{BUILT_IN_SAMPLES, sweep, trained_limit};
 use crate::{Failure, say};
 
 /// How the tokens are cut, again and again until they end.
@@ -46,6 +46,8 @@ struct Input<'a> {
     name: &'a str,
     checkpoint: &'a Checkpoint,
     ids: Vec<u32>,
+    /// For a model of samples, again and again. Noise alone is nothing that such a model was trained on.
+    sound: Vec<f32>,
 }
 
 impl<'a> Input<'a> {
@@ -60,7 +62,8 @@ impl<'a> Input<'a> {
             x = x.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             letters[(x >> 33) as usize % letters.len()]
         };
-        Self { name, checkpoint, ids: (0..tokens).map(next).collect() }
+        let sound = if checkpoint.front().is_some() { sweep(BUILT_IN_SAMPLES) } else { Vec::new() };
+        Self { name, checkpoint, ids: (0..tokens).map(next).collect(), sound }
     }
 
     fn open(&self, place: &Place) -> Result<Opened, Failure> {
@@ -86,10 +89,9 @@ impl<'a> Input<'a> {
             // A device that has not the memory for all at once takes less.
             let end = (at + cut.min(opened.chunk)).min(tokens);
             let rows = 0..end - at;
-            // Ids of 256 are samples as well.
             let samples: Vec<f32> = match self.checkpoint.front() {
                 Some(front) => (at * front.hop..(end - 1) * front.hop + front.reach)
-                    .map(|i| self.ids[i % tokens] as f32 / 128.0 - 1.0)
+                    .map(|i| self.sound[i % self.sound.len()])
                     .collect(),
                 None => Vec::new(),
             };

@@ -29,7 +29,7 @@ pub(super) fn run(args: &VariantsArgs, quiet: bool, line: &[OsString]) -> Result
     super::reads_dna(&checkpoint)?;
     checkpoint.config.reads_left_to_right()?;
     checkpoint.has_lm_head()?;
-    let place = args.developer.at(choose(&args.device, args.dtype())?)?;
+    let place = args.developer.at(choose(&args.device, Some(args.dtype()))?)?;
     let chunk = args.chunk.map_or_else(|| place.default_chunk(&checkpoint.shape), |n| place.step(n as usize));
     let threads = args.threads.map_or(0, |n| n as usize);
     let vcf = VcfFile::new(&args.vcf)?;

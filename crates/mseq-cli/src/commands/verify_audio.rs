@@ -53,7 +53,7 @@ pub(super) fn trained_limit(dtype: DType) -> f64 {
 }
 
 /// Samples that go through a built-in model: 400 frames of 10 ms, and a last one that is not whole.
-const BUILT_IN_SAMPLES: usize = 64_037;
+pub(super) const BUILT_IN_SAMPLES: usize = 64_037;
 
 /// A model with what the CPU makes of some samples.
 pub(super) struct Sounding {
@@ -195,7 +195,7 @@ impl Sounding {
 
 /// A tone that rises from 100 to 6,000 Hz over noise and a click every half second, as loud as speech:
 /// what a trained model has heard the like of.
-fn sweep(samples: usize) -> Vec<f32> {
+pub(super) fn sweep(samples: usize) -> Vec<f32> {
     let noise = Random::new(3).values(samples, -0.01, 0.01);
     let at = |(i, noise): (usize, f32)| {
         let share = i as f32 / samples as f32;

@@ -1,13 +1,15 @@
 //! FLAC, MP3, Ogg Vorbis and AAC, through symphonia.
 
 use symphonia::core::codecs::audio::well_known::{
-    CODEC_ID_AC3, CODEC_ID_ALAC, CODEC_ID_EAC3, CODEC_ID_MP1, CODEC_ID_MP2, CODEC_ID_OPUS, CODEC_ID_SPEEX,
+    CODEC_ID_AC3, CODEC_ID_ALAC, CODEC_ID_EAC3, CODEC_ID_FLAC, CODEC_ID_MP1, CODEC_ID_MP2, CODEC_ID_OPUS,
+    CODEC_ID_SPEEX, CODEC_ID_VORBIS,
 };
 use symphonia::core::codecs::audio::{AudioCodecId, AudioDecoder, AudioDecoderOptions};
 use symphonia::core::errors::Error as Fault;
 use symphonia::core::formats::probe::Hint;
 use symphonia::core::formats::{FormatOptions, FormatReader, TrackType};
 use symphonia::core::io::{MediaSource, MediaSourceStream};
+use symphonia::core::units::TimeBase;
 
 use super::{Decoder, Layout, SampleKind};
 use crate::Result;
@@ -28,6 +30,10 @@ pub(super) struct Coded {
     ended: bool,
     /// Samples that were left out at the start.
     lead: u64,
+    /// Whether packets of the format say where they begin, in samples.
+    timed: bool,
+    /// Where the next one does.
+    next_at: Option<i64>,
 }
 
 fn words(fault: &Fault) -> String {
@@ -78,6 +84,10 @@ impl Coded {
             })?;
         let bits = parameters.bits_per_sample.and_then(|bits| u16::try_from(bits).ok());
         let kind = SampleKind::Int(bits.map_or(16, |bits| bits.next_multiple_of(8).clamp(8, 32)));
+        let in_samples =
+            |base: TimeBase| base.numer.get() == 1 && Some(base.denom.get()) == parameters.sample_rate;
+        let timed = matches!(parameters.codec, CODEC_ID_FLAC | CODEC_ID_VORBIS)
+            && track.time_base.is_some_and(in_samples);
         let (wanted, id) = (track.num_frames, track.id);
         let (path, layout) = (path.to_owned(), Layout { rate: 0, channels: 0 });
         let mut new = Self {
@@ -92,6 +102,8 @@ impl Coded {
             first: Vec::new(),
             ended: false,
             lead: 0,
+            timed,
+            next_at: None,
         };
         // The first packet tells what comes out, which a header may not know (AAC).
         let mut first = Vec::new();
@@ -161,6 +173,16 @@ impl Coded {
         };
         if packet.track_id != self.track {
             return Ok(true);
+        }
+        if self.timed {
+            // A page or frame that did not arrive whole is passed over, but those behind it keep their place.
+            let at = packet.pts.get();
+            if let Some(missing) = self.next_at.map(|next| at - next).filter(|&missing| missing > 0) {
+                return Err(self.damaged(format!("{missing} samples are missing here")).into());
+            }
+            let long =
+                [packet.trim_start, packet.dur, packet.trim_end].map(|part| part.get()).iter().sum::<u64>();
+            self.next_at = i64::try_from(long).ok().and_then(|long| at.checked_add(long));
         }
         let from = out.len();
         let decoder = &mut self.decoder;

@@ -16,7 +16,7 @@ use std::num::NonZeroU32;
 use std::path::Path;
 use std::str::FromStr;
 
-use symphonia::core::io::ReadOnlySource;
+use symphonia::core::io::{MediaSource, ReadOnlySource};
 
 use crate::error::AudioError;
 use crate::{Input, Result};
@@ -208,15 +208,7 @@ impl Track {
                         Kind::Wav => {
                             Box::new(wav::Wav::open(&path, io::BufReader::with_capacity(1 << 16, file))?)
                         }
-                        kind => {
-                            if kind == Kind::Mp3 {
-                                mp3::check(&path, &mut file)?;
-                            }
-                            let lead =
-                                if kind == Kind::Mp4 { mp4::lead(&mut file).map_err(io)? } else { None };
-                            file.seek(SeekFrom::Start(0)).map_err(io)?;
-                            Box::new(coded::Coded::open(&path, Box::new(file), lead)?)
-                        }
+                        kind => seekable_file(&path, kind, file)?,
                     }
                 } else {
                     piped(&path, head, file)?
@@ -301,12 +293,39 @@ fn known(path: &str, head: &[u8]) -> Result<Kind> {
     }
 }
 
+fn seekable_file(path: &str, kind: Kind, mut file: File) -> Result<Box<dyn Decoder>> {
+    let io = |cause| crate::Error::Io { path: path.to_owned(), cause };
+    let kind = match kind {
+        // What a tag says nothing of.
+        Kind::Mp3 => match self::kind(&mp3::behind_tags(path, &mut file)?) {
+            Some(other @ (Kind::Flac | Kind::Aac)) => other,
+            _ => kind,
+        },
+        kind => kind,
+    };
+    if kind == Kind::Mp3 {
+        mp3::check(path, &mut file)?;
+    }
+    let lead = if kind == Kind::Mp4 { mp4::lead(&mut file).map_err(io)? } else { None };
+    file.seek(SeekFrom::Start(0)).map_err(io)?;
+    let source: Box<dyn MediaSource> = match kind {
+        // Of what has no count symphonia would make one, from the size and the first frames, and cut there.
+        Kind::Mp3 | Kind::Aac => Box::new(ReadOnlySource::new(file)),
+        _ => Box::new(file),
+    };
+    Ok(Box::new(coded::Coded::open(path, source, lead)?))
+}
+
 fn piped(path: &str, head: Vec<u8>, rest: impl Read + Send + Sync + 'static) -> Result<Box<dyn Decoder>> {
     let kind = known(path, &head)?;
     let whole = Cursor::new(head).chain(rest);
     Ok(match kind {
         Kind::Wav => Box::new(wav::Wav::open(path, whole)?),
         Kind::Mp4 => return Err(AudioError::Pipe { what: "M4A" }.into()),
+        Kind::Mp3 => {
+            let whole = mp3::Followed { inner: whole, frames: mp3::Frames::new() };
+            Box::new(coded::Coded::open(path, Box::new(ReadOnlySource::new(whole)), None)?)
+        }
         _ => Box::new(coded::Coded::open(path, Box::new(ReadOnlySource::new(whole)), None)?),
     })
 }

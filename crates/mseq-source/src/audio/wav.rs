@@ -1,7 +1,10 @@
-//! WAV, RF64 and their pipes, streamed. `hound`, which writes what this program writes and is what the
-//! tests compare with, can't be the reader: see the decision of 2026-11-26 in ARCHITECTURE.md.
+//! WAV, RF64 and their pipes, streamed. Chunks are found here, and `hound` reads the samples: it refuses
+//! lengths that pipes leave open, RF64 and chunks of odd length, so each block of the data goes to it as a
+//! WAV of its own. See the decision of 2026-11-26 in ARCHITECTURE.md.
 
 use std::io::{self, Read};
+
+use hound::WavReader;
 
 use super::{Decoder, Layout, SampleKind};
 use crate::Result;
@@ -38,18 +41,49 @@ impl Coding {
         }
     }
 
-    fn value(self, b: &[u8]) -> f32 {
-        match (self, b) {
-            (Self::U8, &[a]) => (f32::from(a) - 128.0) / 128.0,
-            (Self::I16, &[a, b]) => f32::from(i16::from_le_bytes([a, b])) / 32_768.0,
-            (Self::I24, &[a, b, c]) => (i32::from_le_bytes([0, a, b, c]) >> 8) as f32 / 8_388_608.0,
-            (Self::I32, &[a, b, c, d]) => {
-                (f64::from(i32::from_le_bytes([a, b, c, d])) / 2_147_483_648.0) as f32
+    /// The samples of a block: its header here, its data in `block` behind [`HEADER`] bytes of room.
+    fn decode(self, channels: u16, block: &mut [u8], out: &mut Vec<f32>) -> hound::Result<()> {
+        let Self::F64 = self else {
+            let header = self.header(channels, block.len() - HEADER);
+            block[..HEADER].copy_from_slice(&header);
+            let mut reader = WavReader::new(&block[..])?;
+            if self == Self::F32 {
+                return reader.samples::<f32>().try_for_each(|v| v.map(|v| out.push(v)));
             }
-            (Self::F32, &[a, b, c, d]) => f32::from_le_bytes([a, b, c, d]),
-            (Self::F64, b) => b.try_into().map_or(0.0, f64::from_le_bytes) as f32,
-            _ => 0.0,
+            // By a power of two: exact but for 32 bits, which are rounded once.
+            let scale = 1.0 / (1u64 << (8 * self.bytes() - 1)) as f32;
+            return reader.samples::<i32>().try_for_each(|v| v.map(|v| out.push(v as f32 * scale)));
+        };
+        // What hound has no sample for.
+        let doubles = block[HEADER..].chunks_exact(8).filter_map(|b| b.try_into().ok());
+        out.extend(doubles.map(|b| f64::from_le_bytes(b) as f32));
+        Ok(())
+    }
+
+    /// The least header that WAV has: one `fmt ` chunk of 16 bytes, then `bytes` of data.
+    fn header(self, channels: u16, bytes: usize) -> [u8; HEADER] {
+        let tag: u16 = if self == Self::F32 { 3 } else { 1 };
+        let frame = self.bytes() as u16 * channels;
+        let mut header = [0; HEADER];
+        let fields: [(usize, &[u8]); 12] = [
+            (0, b"RIFF"),
+            (4, &((bytes + HEADER - 8) as u32).to_le_bytes()),
+            (8, b"WAVEfmt "),
+            (16, &16u32.to_le_bytes()),
+            (20, &tag.to_le_bytes()),
+            (22, &channels.to_le_bytes()),
+            // One frame a second: what the file has is kept elsewhere.
+            (24, &1u32.to_le_bytes()),
+            (28, &u32::from(frame).to_le_bytes()),
+            (32, &frame.to_le_bytes()),
+            (34, &(8 * self.bytes() as u16).to_le_bytes()),
+            (36, b"data"),
+            (40, &(bytes as u32).to_le_bytes()),
+        ];
+        for (at, field) in fields {
+            header[at..at + field.len()].copy_from_slice(field);
         }
+        header
     }
 }
 
@@ -61,11 +95,15 @@ pub(super) struct Wav<R> {
     /// Frames that are still to come; `None`: up to the end.
     left: Option<u64>,
     done: u64,
-    bytes: Vec<u8>,
+    /// Room for a header, then a block.
+    block: Vec<u8>,
 }
 
-/// Frames read at a time.
+/// Frames read at a time, at most, and bytes.
 const FRAMES: usize = 4096;
+const BLOCK: usize = 1 << 16;
+/// Bytes of the header that a block gets.
+const HEADER: usize = 44;
 /// Most bytes of a format chunk.
 const FORMAT_BYTES: u64 = 1 << 16;
 
@@ -104,16 +142,17 @@ impl<R: Read> Wav<R> {
                         format.ok_or_else(|| header("the WAV data has no format before it"))?;
                     let frame = (coding.bytes() * layout.channels) as u64;
                     // What a program that writes to a pipe puts there: 0, or as much as fits.
+                    // sox takes 0x7ffff000, as far as whole frames go.
+                    let sox = 0x7fff_f000 / frame * frame;
                     let bytes = match (size, long) {
-                        (u32::MAX, Some(long)) => Some(long),
-                        (0 | 0x7fff_f000.., _) if size == 0 || size >= 0xffff_ff00 || size == 0x7fff_f000 => {
-                            None
-                        }
-                        _ => Some(u64::from(size)),
+                        (0 | u32::MAX, Some(long)) => Some(long).filter(|&long| long != 0),
+                        _ => Some(u64::from(size))
+                            .filter(|&size| size != 0 && size < 0xffff_ff00 && size != sox),
                     };
                     let left = bytes.map(|bytes| bytes / frame);
-                    let bytes = vec![0; FRAMES * frame as usize];
-                    return Ok(Self { path: path.to_owned(), inner, layout, coding, left, done: 0, bytes });
+                    let frames = (BLOCK / frame as usize).clamp(1, FRAMES);
+                    let block = vec![0; HEADER + frames * frame as usize];
+                    return Ok(Self { path: path.to_owned(), inner, layout, coding, left, done: 0, block });
                 }
                 _ => {
                     let skipped = io::copy(&mut inner.by_ref().take(padded), &mut io::sink()).map_err(io)?;
@@ -173,8 +212,9 @@ impl<R: Read + Send> Decoder for Wav<R> {
 
     fn next(&mut self, out: &mut Vec<f32>) -> Result<bool> {
         let frame = self.coding.bytes() * self.layout.channels;
-        let want = usize::try_from(self.left.unwrap_or(u64::MAX)).unwrap_or(usize::MAX).min(FRAMES);
-        let buffer = &mut self.bytes[..want * frame];
+        let want = usize::try_from(self.left.unwrap_or(u64::MAX)).unwrap_or(usize::MAX);
+        let want = want.min((self.block.len() - HEADER) / frame);
+        let buffer = &mut self.block[HEADER..HEADER + want * frame];
         let mut n = 0;
         while n < buffer.len() {
             match self.inner.read(&mut buffer[n..]) {
@@ -193,7 +233,13 @@ impl<R: Read + Send> Decoder for Wav<R> {
             return Err(AudioError::Truncated { path: self.path.clone(), samples: self.done, wanted }.into());
         }
         self.left = self.left.map(|left| left - frames as u64);
-        out.extend(buffer[..frames * frame].chunks_exact(self.coding.bytes()).map(|b| self.coding.value(b)));
+        let block = &mut self.block[..HEADER + frames * frame];
+        self.coding.decode(self.layout.channels as u16, block, out).map_err(|e| AudioError::Damaged {
+            path: self.path.clone(),
+            sample: self.done,
+            seconds: self.done as f64 / f64::from(self.layout.rate.max(1)),
+            what: e.to_string(),
+        })?;
         Ok(frames > 0)
     }
 }

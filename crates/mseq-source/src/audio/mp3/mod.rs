@@ -1,23 +1,46 @@
-//! Where the first frame of an MP3 file begins. A decoder looks for the next one that it knows, and says
-//! nothing of what it passed over.
+//! Where the frames of an MP3 file are. A decoder looks for the next one that it knows, and says nothing of
+//! what it passed over.
+
+mod frames;
 
 use std::io::{self, Read, Seek, SeekFrom};
 
 use crate::Result;
 use crate::error::AudioError;
 
+pub(super) use frames::{Followed, Frames};
+
 /// Zeros that may follow a tag.
 const PADDING: u64 = 1 << 16;
 
 /// # Errors
-/// When what follows the tags is no frame of MPEG layer III, or the file can't be read.
+/// When what follows the tags is no frame of MPEG layer III, when there is a gap between frames, or the file
+/// can't be read.
 pub(super) fn check<F: Read + Seek>(path: &str, file: &mut F) -> Result<()> {
+    first(path, file)?;
+    match frames::find_fault(file).map_err(|cause| crate::Error::Io { path: path.to_owned(), cause })? {
+        Some(fault) => Err(AudioError::Header { path: path.to_owned(), what: fault.to_string() }.into()),
+        None => Ok(()),
+    }
+}
+
+/// The first bytes behind the tags that the file begins with: other formats have such tags too.
+///
+/// # Errors
+/// When a tag ends too early, or the file can't be read.
+pub(super) fn behind_tags<F: Read + Seek>(path: &str, file: &mut F) -> Result<Vec<u8>> {
+    let at = tags(path, file)?;
+    read::<{ super::HEAD }, _>(file, at).map_err(|cause| crate::Error::Io { path: path.to_owned(), cause })
+}
+
+/// Where the tags end.
+fn tags<F: Read + Seek>(path: &str, file: &mut F) -> Result<u64> {
     let io = |cause| crate::Error::Io { path: path.to_owned(), cause };
     let header = |what: String| crate::Error::from(AudioError::Header { path: path.to_owned(), what });
     let mut at = 0;
     loop {
         let head = read::<10, _>(file, at).map_err(io)?;
-        let Some(tag) = head.strip_prefix(b"ID3") else { break };
+        let Some(tag) = head.strip_prefix(b"ID3") else { return Ok(at) };
         let Some(&[_, _, flags, a, b, c, d]) = tag.first_chunk() else {
             return Err(header("its ID3 tag ends too early".into()));
         };
@@ -25,6 +48,12 @@ pub(super) fn check<F: Read + Seek>(path: &str, file: &mut F) -> Result<()> {
         let size = [a, b, c, d].iter().fold(0u64, |size, &byte| size << 7 | u64::from(byte & 0x7f));
         at += 10 + size + if flags & 0x10 == 0 { 0 } else { 10 };
     }
+}
+
+fn first<F: Read + Seek>(path: &str, file: &mut F) -> Result<()> {
+    let io = |cause| crate::Error::Io { path: path.to_owned(), cause };
+    let header = |what: String| crate::Error::from(AudioError::Header { path: path.to_owned(), what });
+    let mut at = tags(path, file)?;
     let most = at + PADDING;
     loop {
         let head = read::<4096, _>(file, at).map_err(io)?;
@@ -52,9 +81,10 @@ fn read<const N: usize, F: Read + Seek>(file: &mut F, at: u64) -> io::Result<Vec
     Ok(bytes)
 }
 
-/// Sync word, a version, layer III, a bit rate and a sample rate that exist.
+/// Sync word, a version, layer III, a bit rate and a sample rate that exist. Free format, whose frames don't say
+/// how long they are, has no decoder here.
 fn is_frame(head: &[u8]) -> bool {
-    matches!(head, &[0xff, b, c, _] if b & 0xe6 == 0xe2 && b & 0x18 != 0x08 && c >> 4 != 15 && c & 0x0c != 0x0c)
+    matches!(head, &[0xff, b, c, _, ..] if b & 0xe6 == 0xe2 && b & 0x18 != 0x08 && !matches!(c >> 4, 0 | 15) && c & 0x0c != 0x0c)
 }
 
 #[cfg(test)]
