@@ -352,7 +352,6 @@ pub(crate) fn has(program: &str) -> bool {
     found
 }
 
-#[expect(clippy::print_stderr, reason = "skips are said aloud")]
 fn skipped(program: &str) {
     mseq_testkit::aloud(&format!("skipped: no {program}"));
 }

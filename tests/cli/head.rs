@@ -132,7 +132,9 @@ fn a_fit_is_that_of_scikit_learn() {
                 .zip(truth.iter().flatten())
                 .map(|(a, b)| (f64::from(*a) - b).abs())
                 .fold(0.0, f64::max);
-            eprintln!("{classes} classes, strength {strength}, {weight}: off by {worst:.1e}");
+            mseq_testkit::aloud(&format!(
+                "{classes} classes, strength {strength}, {weight}: off by {worst:.1e}"
+            ));
             assert!(worst < 1e-3, "{classes} {strength} {weight}: {worst}");
         }
     }

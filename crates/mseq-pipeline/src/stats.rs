@@ -52,12 +52,19 @@ impl Counters {
         }
     }
 
-    /// For work that is no job of rows: `total` bases or samples of `record`, where that is known.
-    pub fn of_one(record: &Arc<str>, total: Option<u64>) -> Self {
-        let counters = Self { total, ..Self::default() };
+    /// For work on one record that is no job of rows.
+    pub fn of_one(record: &Arc<str>) -> Self {
+        let counters = Self::default();
         counters.set_record(record);
         counters.start(0, 0);
         counters
+    }
+
+    /// So many bases or samples there will be, where that is known.
+    pub fn expect(&self, total: Option<u64>) {
+        if let Some(total) = total {
+            self.set_total(total);
+        }
     }
 
     /// So many more of them are done.

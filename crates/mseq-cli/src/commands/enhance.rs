@@ -60,29 +60,15 @@ pub(crate) fn run(args: &EnhanceArgs, quiet: bool) -> Result<(), Failure> {
         .spawn(reader)
         .map_err(|e| Failure::Run(format!("internal: cannot start threads: {e}")))?;
     let heard = Hearing { heard, watch };
-    let Heard::Begin(recording) = heard.next()? else {
-        return Err(Failure::Run("internal: a recording without a beginning".into()));
-    };
-    if !quiet {
-        notes(&recording, rate);
-    }
-    let (pending, file) = Pending::create(&output)?;
-    let spec = spec(&recording, rate);
-    let bytes = u64::from(spec.bits_per_sample / 8);
-    if recording.counted.is_some_and(|samples| samples.saturating_mul(bytes) > MOST_BYTES) {
-        return Err(too_long(&args.input));
-    }
-    let to_wav = file.try_clone().map_err(|e| at(&output, &e))?;
-    let writer = WavWriter::new(BufWriter::new(to_wav), spec).map_err(|e| at(&output, &e))?;
-    let out = Out { writer, path: &output, spec, written: 0, clipped: 0 };
-    let counters = Arc::new(Counters::of_one(&args.input.as_str().into(), recording.counted));
+    // Before the recording begins: for --normalize two-pass it is read whole until then.
+    let counters = Arc::new(Counters::of_one(&record(&args.input)));
     let unit = Unit::Sound { hop: 1, rate: rate.get() };
     let progress = Progress::start(args.progress, quiet, &counters, (None, unit));
-    let done = denoise(&heard, enhancer.as_mut(), recording.scale, out, (&args.input, &counters))
-        .and_then(|done| Ok(pending.publish(&file).map(|()| done)?));
+    let done = write(args, rate, &heard, enhancer.as_mut(), (&output, &counters));
     progress.finish(done.is_ok());
-    let done = done?;
+    let (recording, done) = done?;
     if !quiet {
+        notes(&recording, rate);
         if done.beyond > 0 {
             say::note(&format!(
                 "{} of the input beyond full scale went to the model as they are",
@@ -109,6 +95,40 @@ pub(crate) fn run(args: &EnhanceArgs, quiet: bool) -> Result<(), Failure> {
         ));
     }
     Ok(())
+}
+
+/// What the recording is called, as `embed` has it.
+fn record(input: &str) -> Arc<str> {
+    match input {
+        "-" => "stdin".into(),
+        path => Path::new(path).file_stem().map_or(path.into(), |stem| stem.to_string_lossy().into()),
+    }
+}
+
+/// Waits for the recording to begin, and writes it denoised.
+fn write(
+    args: &EnhanceArgs,
+    rate: NonZeroU32,
+    heard: &Hearing,
+    enhancer: &mut dyn Enhancer,
+    (output, counters): (&Path, &Counters),
+) -> Result<(Recording, Done), Failure> {
+    let Heard::Begin(recording) = heard.next()? else {
+        return Err(Failure::Run("internal: a recording without a beginning".into()));
+    };
+    counters.expect(recording.expected);
+    let (pending, file) = Pending::create(output)?;
+    let spec = spec(&recording, rate);
+    let bytes = u64::from(spec.bits_per_sample / 8);
+    if recording.expected.is_some_and(|samples| samples.saturating_mul(bytes) > MOST_BYTES) {
+        return Err(too_long(&args.input));
+    }
+    let to_wav = file.try_clone().map_err(|e| at(output, &e))?;
+    let writer = WavWriter::new(BufWriter::new(to_wav), spec).map_err(|e| at(output, &e))?;
+    let out = Out { writer, path: output, spec, written: 0, clipped: 0 };
+    let done = denoise(heard, enhancer, recording.scale, out, (&args.input, counters))?;
+    pending.publish(&file)?;
+    Ok((recording, done))
 }
 
 /// The recording, and where the audio goes.

@@ -21,13 +21,13 @@ struct Open {
     ended: bool,
     /// Samples beyond full scale so far.
     beyond: u64,
-    /// Samples at the model's rate that a pass before counted.
-    counted: Option<u64>,
+    /// Samples at the model's rate that a pass before counted, or the header promises.
+    expected: Option<u64>,
 }
 
 impl Open {
     fn new(input: &Input, options: &AudioOptions) -> Result<Self> {
-        let (scale, counted) = match options.loudness {
+        let (scale, expected) = match options.loudness {
             Loudness::None => (1.0, None),
             Loudness::Fixed(std) => (std + 1e-3, None),
             Loudness::TwoPass => {
@@ -39,7 +39,12 @@ impl Open {
         let track = Track::open(input, options.channel)?;
         let resampler = Resampler::new(track.rate, options.model_rate)
             .map_err(|what| AudioError::Unsupported { path: track.path.clone(), what })?;
-        Ok(Self { track, resampler, scale, ready: Vec::new(), ended: false, beyond: 0, counted })
+        let promised = || {
+            let samples = u128::from(track.decoder.total()?) * u128::from(options.model_rate.get());
+            u64::try_from(samples.div_ceil(u128::from(track.rate.get()))).ok()
+        };
+        let expected = expected.or_else(promised);
+        Ok(Self { track, resampler, scale, ready: Vec::new(), ended: false, beyond: 0, expected })
     }
 
     /// Fills `ready` up to `want` samples, or fewer at the end.
@@ -93,8 +98,8 @@ pub struct Recording {
     pub kind: SampleKind,
     /// What samples are divided by.
     pub scale: f32,
-    /// Samples at the model's rate, where a pass before counted them.
-    pub counted: Option<u64>,
+    /// Samples at the model's rate, where a pass before counted them or the header says.
+    pub expected: Option<u64>,
 }
 
 /// Recordings as a stream of samples, or of mu-law tokens.
@@ -201,7 +206,7 @@ impl AudioSource {
                 channel: open.track.channel,
                 kind: open.track.decoder.kind(),
                 scale: open.scale,
-                counted: open.counted,
+                expected: open.expected,
             });
             head.signal = Some(Signal { rate: open.track.rate, model_rate, hop });
             return Ok(Some(Item::Begin(head)));
