@@ -353,6 +353,26 @@ fn kernels_for_an_odd_shape_are_compiled_once() {
     assert!(!cache.exists() || entries().count() == 0);
 }
 
+/// The first step runs; what it launches is recorded, and every other step is the launch of that one graph.
+#[test]
+fn a_step_of_generation_is_one_launch() {
+    let Some(fake) = Fake::new() else { return };
+    let counts = fake.path().join("counts");
+    let run = |tokens: &str| -> [u64; 3] {
+        let args = ["generate", "--prompt-text", "ACGT", "--tokens", tokens, "-o", "o.fa", "-q"];
+        let ran = fake
+            .run(&[("FAKE_COUNTS", counts.to_str().unwrap())], &[&args[..], &["--device", "cuda"]].concat());
+        assert_eq!(ran.code, Some(0), "{}", ran.err);
+        let text = std::fs::read_to_string(&counts).unwrap();
+        let counts: Vec<u64> = text.split_whitespace().map(|word| word.parse().unwrap()).collect();
+        counts.try_into().unwrap()
+    };
+    let ([kernels, recorded, graphs], longer) = (run("10"), run("2010"));
+    assert!(recorded > 20 && kernels >= recorded, "{kernels} {recorded}");
+    assert_eq!(graphs, 10 - 1);
+    assert_eq!(longer, [kernels, recorded, graphs + 2000]);
+}
+
 #[test]
 fn without_a_compiler_kernels_for_any_shape_run() {
     let Some(fake) = Fake::new() else { return };
