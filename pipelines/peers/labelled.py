@@ -49,6 +49,7 @@ def main():
     parser.add_argument("--only", action="append")
     args = parser.parse_args()
     program = str(pathlib.Path(args.mamba_seq).resolve()) if "/" in args.mamba_seq else args.mamba_seq
+    model = str(pathlib.Path(args.model).resolve()) if "/" in args.model else args.model
     report = {}
     for name, fit, test, sequence, label in SETS:
         if args.only and name not in args.only:
@@ -67,7 +68,7 @@ def main():
 
         for part, of in parts.items():
             write(work / f"{part}.csv", of)
-            options = ["--window", "record", "--keep", "label", "--dtype", "f32", "--device", args.device, "--model", args.model]
+            options = ["--window", "record", "--keep", "label", "--dtype", "f32", "--device", args.device, "--model", model]
             run("embed", f"{part}.csv", "--id-column", "id", "-o", f"{part}.parquet", *options)
         run("head", "fit", "fit.parquet", "--label", "label", "-o", "head.safetensors")
         run("head", "eval", "head.safetensors", "test.parquet", "--label", "label", "--json", "eval.json")

@@ -164,7 +164,15 @@ fn validate(
                     let (train_of, test_of) = (pick(&train), pick(&test));
                     let weighting = options.class_weight;
                     let data = Logistic::new(&train_x, &train_of, names.len(), dim, strength, weighting);
-                    let (at, _) = data.solve(start.take(), 1e-5)?;
+                    let at = match data.solve(start.take(), 1e-5) {
+                        Ok((at, _)) => at,
+                        // Too weak for these rows: it can't be the best.
+                        Err(Error::Solver(_)) => {
+                            *loss = f64::INFINITY;
+                            continue;
+                        }
+                        Err(e) => return Err(e),
+                    };
                     let held = Logistic::new(&test_x, &test_of, names.len(), dim, 0.0, ClassWeight::None);
                     *loss += held.value(&at).0 * test.len() as f64;
                     start = Some(at);
@@ -172,8 +180,12 @@ fn validate(
             }
         }
     }
+    let means = losses.iter().map(|loss| loss / n as f64);
     let tried: Vec<(f64, f64)> =
-        GRID.iter().copied().zip(losses.iter().map(|loss| loss / n as f64)).collect();
+        GRID.iter().copied().zip(means).filter(|(_, loss)| loss.is_finite()).collect();
+    if tried.is_empty() {
+        return Err(Error::Solver("no strength of the penalty has a minimum; look at the embeddings".into()));
+    }
     // Of equal ones the strongest.
     let best = tried.iter().fold(tried[0], |best, next| if next.1 < best.1 { *next } else { best });
     Ok((best.0, tried))

@@ -46,6 +46,12 @@ impl BigWigSink {
         Ok(Self { pending, file, spool: BufWriter::new(spool), contigs: Vec::new(), lengths, rows: 0 })
     }
 
+    fn too_long<T>(&self, record: &str) -> Result<T> {
+        self.fail(format!(
+            "record '{record}' is longer than the 4,294,967,295 bases that bigWig can count; write .bedgraph or .parquet"
+        ))
+    }
+
     fn fail<T>(&self, message: String) -> Result<T> {
         Err(Error::Track { path: self.pending.path().to_owned(), message })
     }
@@ -55,16 +61,15 @@ impl Sink for BigWigSink {
     fn write(&mut self, rows: &RowBlock) -> Result<()> {
         for (key, score) in rows.keys.iter().zip(&rows.scores) {
             let (Ok(start), Ok(end)) = (u32::try_from(key.start), u32::try_from(key.end)) else {
-                return self.fail(format!(
-                    "record '{}' is longer than the 4,294,967,295 bases that bigWig can count; write .bedgraph or .parquet",
-                    key.record
-                ));
+                return self.too_long(&key.record);
             };
             if self.contigs.last().is_none_or(|contig| contig.index != key.record_index) {
                 let (name, index, before) = (Arc::clone(&key.record), key.record_index, self.rows);
                 let whole =
                     self.lengths.as_ref().and_then(|lengths| lengths.get(usize::try_from(index).ok()?));
-                let bases = whole.map_or(0, |&bases| u32::try_from(bases).unwrap_or(u32::MAX));
+                let Ok(bases) = u32::try_from(whole.copied().unwrap_or(0)) else {
+                    return self.too_long(&key.record);
+                };
                 self.contigs.push(Contig { name, index, bases, values: 0, before });
             }
             let Some(contig) = self.contigs.last_mut() else { continue };
@@ -89,10 +94,7 @@ impl Sink for BigWigSink {
         let mut by_name: BTreeMap<Arc<str>, &Contig> = BTreeMap::new();
         for contig in &self.contigs {
             if by_name.insert(Arc::clone(&contig.name), contig).is_some() {
-                return self.fail(format!(
-                    "two records are called '{}', and a track can't tell them apart; write .parquet",
-                    contig.name
-                ));
+                return Err(Error::same_name(self.pending.path(), &contig.name));
             }
         }
         if self.rows == 0 {

@@ -19,7 +19,7 @@ pub struct BedGraphSink {
     pending: Pending,
     rows: u64,
     bytes: u64,
-    /// The record that is being written, and the names of all so far.
+    /// The record that is being written, and the names of all so far: contigs, of which a genome has few.
     record: Option<u64>,
     names: HashSet<Arc<str>>,
 }
@@ -46,13 +46,7 @@ impl Sink for BedGraphSink {
             if self.record != Some(key.record_index) {
                 self.record = Some(key.record_index);
                 if !self.names.insert(Arc::clone(&key.record)) {
-                    let name = &key.record;
-                    return Err(Error::Track {
-                        path: self.pending.path().to_owned(),
-                        message: format!(
-                            "two records are called '{name}', and a track can't tell them apart; write .parquet"
-                        ),
-                    });
+                    return Err(Error::same_name(self.pending.path(), &key.record));
                 }
             }
             let Some(bits) = score.bits() else { continue };

@@ -171,6 +171,13 @@ pub enum Error {
 }
 
 impl Error {
+    /// Two records of one name in a track, which has nothing else to tell them apart by.
+    pub fn same_name(path: &Path, name: &str) -> Self {
+        let message =
+            format!("two records are called '{name}', and a track can't tell them apart; write .parquet");
+        Self::Track { path: path.to_owned(), message }
+    }
+
     /// An error of writing to `path`, with a closed pipe told apart.
     pub(crate) fn write(path: &Path, cause: io::Error) -> Self {
         match cause.kind() {

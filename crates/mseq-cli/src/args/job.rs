@@ -9,7 +9,7 @@ use mseq_core::{
 };
 use mseq_engine::{AudioConfig, Context};
 use mseq_model::{Checkpoint, Encoding};
-use mseq_pipeline::Output;
+use mseq_pipeline::{Output, Track};
 use mseq_source::{AudioOptions, Channel, Loudness, Strands};
 
 use super::{
@@ -432,6 +432,14 @@ impl JobArgs {
         let refuse = |why: &str| Err(Failure::Usage(format!("{}: {why} write .parquet", path.display())));
         if plan.audio.is_some() {
             return refuse("a track lies along a genome, and the model reads audio;");
+        }
+        let whole =
+            matches!(plan.output, Output::Track(_, Track::BigWig { .. })) && plan.reading.bed.is_some();
+        if whole && (plan.inputs.has_stdin() || self.on_bad_record == OnBadRecord::Skip) {
+            return refuse(
+                "a bigWig of intervals has the lengths of all contigs, for which the input is read before, and can't \
+                 be from standard input or with --on-bad-record skip;",
+            );
         }
         for format in [SequenceFormat::Fasta, SequenceFormat::Fastq] {
             let windows = plan.windows(format);

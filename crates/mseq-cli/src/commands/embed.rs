@@ -76,7 +76,7 @@ pub(crate) fn run(
     config.grid = opened.iter().map(|opened| opened.grid).max().unwrap_or(1).min(config.chunk);
 
     if config.regions.is_some() && matches!(plan.output, Output::Track(_, Track::BigWig { .. })) {
-        let whole = whole_lengths(&plan, args)?;
+        let whole = whole_lengths(&plan)?;
         if let Output::Track(_, Track::BigWig { lengths }) = &mut plan.output {
             *lengths = whole;
         }
@@ -347,25 +347,15 @@ fn digest(plan: &JobPlan, layout: &RowLayout, metadata: &[(String, String)]) -> 
     digest
 }
 
-/// The key-value metadata of the output.
 /// Bases of each record, which intervals alone don't tell.
-fn whole_lengths(plan: &JobPlan, args: &JobArgs) -> Result<Option<Arc<[u64]>>, Failure> {
-    if plan.inputs.has_stdin() {
-        return Err(Failure::Usage(
-            "a bigWig of intervals has the lengths of whole records, so the input is read twice, and standard input \
-             can't be; write .bedgraph or .parquet"
-                .into(),
-        ));
-    }
+fn whole_lengths(plan: &JobPlan) -> Result<Option<Arc<[u64]>>, Failure> {
     match &plan.inputs {
-        // With bad records among them, lengths would be of other records.
-        InputPlan::Sequences(set) if args.on_bad_record == OnBadRecord::Fail => {
-            Ok(Some(mseq_source::count(set)?.lengths.into()))
-        }
+        InputPlan::Sequences(set) => Ok(Some(mseq_source::count(set)?.lengths.into())),
         _ => Ok(None),
     }
 }
 
+/// The key-value metadata of the output.
 fn metadata(
     args: &JobArgs,
     plan: &JobPlan,

@@ -2,7 +2,7 @@
 
 use symphonia::core::codecs::audio::well_known::{
     CODEC_ID_AC3, CODEC_ID_ALAC, CODEC_ID_EAC3, CODEC_ID_FLAC, CODEC_ID_MP1, CODEC_ID_MP2, CODEC_ID_OPUS,
-    CODEC_ID_SPEEX, CODEC_ID_VORBIS,
+    CODEC_ID_SPEEX,
 };
 use symphonia::core::codecs::audio::{AudioCodecId, AudioDecoder, AudioDecoderOptions};
 use symphonia::core::errors::Error as Fault;
@@ -86,9 +86,10 @@ impl Coded {
         let kind = SampleKind::Int(bits.map_or(16, |bits| bits.next_multiple_of(8).clamp(8, 32)));
         let in_samples =
             |base: TimeBase| base.numer.get() == 1 && Some(base.denom.get()) == parameters.sample_rate;
-        let timed = matches!(parameters.codec, CODEC_ID_FLAC | CODEC_ID_VORBIS)
-            && track.time_base.is_some_and(in_samples);
-        let (wanted, id) = (track.num_frames, track.id);
+        let timed = parameters.codec == CODEC_ID_FLAC && track.time_base.is_some_and(in_samples);
+        // What was taken from a running stream begins where that was.
+        let before = u64::try_from(track.start_ts.get()).unwrap_or(0);
+        let (wanted, id) = (track.num_frames.map(|count| count.saturating_sub(before)), track.id);
         let (path, layout) = (path.to_owned(), Layout { rate: 0, channels: 0 });
         let mut new = Self {
             path,
@@ -175,10 +176,14 @@ impl Coded {
             return Ok(true);
         }
         if self.timed {
-            // A page or frame that did not arrive whole is passed over, but those behind it keep their place.
+            // A frame that did not arrive whole is passed over, but those behind it keep their place.
             let at = packet.pts.get();
-            if let Some(missing) = self.next_at.map(|next| at - next).filter(|&missing| missing > 0) {
-                return Err(self.damaged(format!("{missing} samples are missing here")).into());
+            match self.next_at.and_then(|next| at.checked_sub(next)) {
+                None | Some(0) => {}
+                Some(missing) if missing > 0 => {
+                    return Err(self.damaged(format!("{missing} samples are missing here")).into());
+                }
+                Some(_) => return Err(self.damaged("another stream begins here; split it".into()).into()),
             }
             let long =
                 [packet.trim_start, packet.dur, packet.trim_end].map(|part| part.get()).iter().sum::<u64>();

@@ -1,8 +1,10 @@
 //! Recordings to samples at the rate of a model, streaming.
 
 mod coded;
+mod follow;
 mod mp3;
 mod mp4;
+mod ogg;
 mod resample;
 mod source;
 #[cfg(test)]
@@ -299,12 +301,23 @@ fn seekable_file(path: &str, kind: Kind, mut file: File) -> Result<Box<dyn Decod
         // What a tag says nothing of.
         Kind::Mp3 => match self::kind(&mp3::behind_tags(path, &mut file)?) {
             Some(other @ (Kind::Flac | Kind::Aac)) => other,
+            Some(Kind::Other(what)) => {
+                return Err(AudioError::Unsupported { path: path.to_owned(), what: what.to_owned() }.into());
+            }
             _ => kind,
         },
         kind => kind,
     };
-    if kind == Kind::Mp3 {
-        mp3::check(path, &mut file)?;
+    let fault = match kind {
+        Kind::Mp3 => {
+            mp3::check(path, &mut file)?;
+            follow::find_fault(&mut file, mp3::Frames::new()).map_err(io)?
+        }
+        Kind::Ogg => follow::find_fault(&mut file, ogg::Pages::default()).map_err(io)?,
+        _ => None,
+    };
+    if let Some(what) = fault {
+        return Err(AudioError::Header { path: path.to_owned(), what }.into());
     }
     let lead = if kind == Kind::Mp4 { mp4::lead(&mut file).map_err(io)? } else { None };
     file.seek(SeekFrom::Start(0)).map_err(io)?;
@@ -323,7 +336,11 @@ fn piped(path: &str, head: Vec<u8>, rest: impl Read + Send + Sync + 'static) -> 
         Kind::Wav => Box::new(wav::Wav::open(path, whole)?),
         Kind::Mp4 => return Err(AudioError::Pipe { what: "M4A" }.into()),
         Kind::Mp3 => {
-            let whole = mp3::Followed { inner: whole, frames: mp3::Frames::new() };
+            let whole = follow::Followed { inner: whole, follow: mp3::Frames::new() };
+            Box::new(coded::Coded::open(path, Box::new(ReadOnlySource::new(whole)), None)?)
+        }
+        Kind::Ogg => {
+            let whole = follow::Followed { inner: whole, follow: ogg::Pages::default() };
             Box::new(coded::Coded::open(path, Box::new(ReadOnlySource::new(whole)), None)?)
         }
         _ => Box::new(coded::Coded::open(path, Box::new(ReadOnlySource::new(whole)), None)?),

@@ -2,17 +2,17 @@
 //! it finds, and what was between them shortens the sound without a word.
 
 use std::fmt;
-use std::io::{self, Read, Seek, SeekFrom};
 
 use super::is_frame;
+use crate::audio::follow::Follow;
 
 /// What a decoder would pass over.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Fault {
-    /// Bytes that are no frame, with frames before and behind them.
+enum Fault {
+    /// Bytes that are no frame, with frames behind them.
     Gap { from: u64, to: u64 },
-    /// The head of another file, whose sound the count in the first one's head leaves out.
-    Joined { at: u64 },
+    /// Frames behind those that the file's head counts.
+    More { at: u64, count: u64 },
 }
 
 impl fmt::Display for Fault {
@@ -21,7 +21,12 @@ impl fmt::Display for Fault {
             Self::Gap { from, to } => {
                 write!(f, "its bytes {from} to {to} hold no MP3 frame, and the sound goes on behind them")
             }
-            Self::Joined { at } => write!(f, "another MP3 file begins at byte {at} (split them)"),
+            Self::More { at, count } => {
+                write!(
+                    f,
+                    "its head counts {count} MP3 frames, and more follow at byte {at} (split what was joined)"
+                )
+            }
         }
     }
 }
@@ -38,8 +43,12 @@ pub(crate) struct Frames {
     padding: bool,
     /// Since where no frame was found.
     lost: Option<u64>,
-    /// Whether a frame has been.
-    begun: bool,
+    /// Frames so far, its head not counted.
+    frames: u64,
+    /// How many its head says there are.
+    counted: Option<u64>,
+    /// Another format behind tags of this one: nothing is followed.
+    aside: bool,
 }
 
 /// Bytes that are looked at together: the longest frame (1,441 bytes), the head of the next, any tag's head.
@@ -47,29 +56,14 @@ const AHEAD: usize = 1_500;
 
 impl Frames {
     pub(crate) fn new() -> Self {
-        Self { at: 0, held: Vec::new(), skip: 0, padding: true, lost: None, begun: false }
-    }
-
-    /// Takes the next bytes of the stream.
-    ///
-    /// # Errors
-    /// When a gap ends in them, or another file begins.
-    pub(crate) fn feed(&mut self, bytes: &[u8]) -> Result<(), Fault> {
-        self.held.extend_from_slice(bytes);
-        self.follow(AHEAD)
-    }
-
-    /// The stream has ended.
-    ///
-    /// # Errors
-    /// As [`feed`](Self::feed).
-    pub(crate) fn finish(&mut self) -> Result<(), Fault> {
-        self.follow(1)
+        let (skip, padding, lost, frames, counted, aside) = (0, true, None, 0, None, false);
+        Self { at: 0, held: Vec::new(), skip, padding, lost, frames, counted, aside }
     }
 
     /// Goes on while so many bytes are there.
     fn follow(&mut self, ahead: usize) -> Result<(), Fault> {
         let mut i = 0;
+        let last = ahead == 1;
         while self.held.len() - i >= ahead {
             if self.skip > 0 {
                 let now = self.skip.min((self.held.len() - i) as u64);
@@ -80,19 +74,27 @@ impl Frames {
             let (rest, here) = (&self.held[i..], self.at + i as u64);
             let frame = frame_bytes(rest);
             if let (Some(bytes), None) = (frame, self.lost) {
-                if self.begun && counts(rest) {
-                    return Err(Fault::Joined { at: here });
+                match (self.counted, count(rest)) {
+                    // Some count their head, too.
+                    (Some(count), _) if self.frames > count => return Err(Fault::More { at: here, count }),
+                    (None, Some(count)) if self.frames == 0 => self.counted = Some(count),
+                    _ => self.frames += 1,
                 }
                 self.skip = bytes as u64;
-                (self.padding, self.begun) = (false, true);
+                self.padding = false;
             } else if let (Some(bytes), Some(from)) = (frame, self.lost)
                 // What follows tells a frame from bytes that look like the head of one.
-                && rest.get(bytes..).is_some_and(|next| is_frame(next) && alike(rest, next))
+                && rest.get(bytes..).is_some_and(|next| {
+                    is_frame(next) && alike(rest, next) || tag_bytes(next).is_some() || last && next.is_empty()
+                })
             {
                 return Err(Fault::Gap { from, to: here });
             } else if let (Some(bytes), None) = (tag_bytes(rest), self.lost) {
                 self.skip = bytes;
                 self.padding = true;
+            } else if self.frames == 0 && self.counted.is_none() && self.lost.is_none() && other(rest) {
+                self.aside = true;
+                i = self.held.len();
             } else {
                 if !(self.padding && rest[0] == 0) {
                     self.lost.get_or_insert(here);
@@ -106,47 +108,37 @@ impl Frames {
     }
 }
 
-/// Reads a file once.
-pub(crate) fn find_fault<F: Read + Seek>(file: &mut F) -> io::Result<Option<Fault>> {
-    file.seek(SeekFrom::Start(0))?;
-    let mut frames = Frames::new();
-    let mut block = vec![0; 1 << 16];
-    loop {
-        let found = match file.read(&mut block) {
-            Ok(0) => return Ok(frames.finish().err()),
-            Ok(n) => frames.feed(&block[..n]),
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
-            Err(e) => return Err(e),
-        };
-        if let Err(fault) = found {
-            return Ok(Some(fault));
+impl Follow for Frames {
+    fn feed(&mut self, bytes: &[u8]) -> Result<(), String> {
+        if self.aside {
+            return Ok(());
         }
+        self.held.extend_from_slice(bytes);
+        self.follow(AHEAD).map_err(|fault| fault.to_string())
+    }
+
+    fn finish(&mut self) -> Result<(), String> {
+        self.follow(1).map_err(|fault| fault.to_string())
     }
 }
 
-/// A stream whose reads fail where something would be passed over.
-pub(crate) struct Followed<R> {
-    pub(crate) inner: R,
-    pub(crate) frames: Frames,
+/// FLAC and ADTS, which may have tags of MP3 before them.
+fn other(rest: &[u8]) -> bool {
+    rest.starts_with(b"fLaC") || matches!(rest, &[0xff, b, ..] if b & 0xf6 == 0xf0)
 }
 
-impl<R: Read> Read for Followed<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let n = self.inner.read(buffer)?;
-        let ends = n == 0 && !buffer.is_empty();
-        let found = if ends { self.frames.finish() } else { self.frames.feed(&buffer[..n]) };
-        found.map_err(|fault| io::Error::other(fault.to_string()))?;
-        Ok(n)
-    }
-}
-
-/// Whether a frame is none of sound, but the head of a file with its counts: Xing's, LAME's or Fraunhofer's.
-fn counts(frame: &[u8]) -> bool {
+/// How many frames the head of a file says follow it: Xing's, LAME's or Fraunhofer's, a frame of no sound.
+fn count(frame: &[u8]) -> Option<u64> {
+    let at = |i: usize| frame.get(i..i + 4)?.try_into().ok().map(u32::from_be_bytes);
     // Behind the side information, whose length depends on version and channels.
     let (half, mono) = (frame[1] & 8 == 0, frame[3] >> 6 == 3);
-    let at = 4 + [[32, 17], [17, 9]][usize::from(half)][usize::from(mono)];
+    let place = 4 + [[32, 17], [17, 9]][usize::from(half)][usize::from(mono)];
     let is = |at: usize, name: &[u8]| frame.get(at..).is_some_and(|rest| rest.starts_with(name));
-    is(at, b"Xing") || is(at, b"Info") || is(36, b"VBRI")
+    if is(place, b"Xing") || is(place, b"Info") {
+        // Its first flag says that the count is there.
+        return (at(place + 4)? & 1 == 1).then(|| at(place + 8)).flatten().map(u64::from);
+    }
+    is(36, b"VBRI").then(|| at(36 + 14)).flatten().map(u64::from)
 }
 
 /// Length of a frame from its head (ISO/IEC 11172-3 section 2.4.2.3 and 13818-3): 1,152 samples of MPEG-1, 576
@@ -190,9 +182,8 @@ fn tag_bytes(rest: &[u8]) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Cursor;
-
     use super::*;
+    use crate::audio::follow::fault_of;
 
     /// 128 kbit/s at 44,100 Hz: 417 bytes, and 418 with padding.
     fn frames(count: usize) -> Vec<u8> {
@@ -204,26 +195,12 @@ mod tests {
         (0..count).flat_map(frame).collect()
     }
 
-    fn fault(bytes: &[u8]) -> Option<Fault> {
-        let whole = find_fault(&mut Cursor::new(bytes)).unwrap();
-        let mut followed = Followed { inner: bytes, frames: Frames::new() };
-        let mut piece = [0; 97];
-        let piped = loop {
-            match followed.read(&mut piece) {
-                Ok(0) => break None,
-                Ok(_) => {}
-                Err(e) => break Some(e.to_string()),
-            }
-        };
-        assert_eq!(whole.as_ref().map(ToString::to_string), piped);
-        whole
+    fn fault(bytes: &[u8]) -> Option<String> {
+        fault_of(bytes, Frames::new)
     }
 
-    fn gap(bytes: &[u8]) -> Option<(u64, u64)> {
-        match fault(bytes)? {
-            Fault::Gap { from, to } => Some((from, to)),
-            joined @ Fault::Joined { .. } => panic!("{joined}"),
-        }
+    fn gap(from: usize, to: usize) -> Option<String> {
+        Some(Fault::Gap { from: from as u64, to: to as u64 }.to_string())
     }
 
     #[test]
@@ -252,7 +229,7 @@ mod tests {
             // What no frame follows is none of ours.
             [&frames(20)[..], &[9; 5000]].concat(),
         ] {
-            assert_eq!(gap(&bytes), None);
+            assert_eq!(fault(&bytes), None);
         }
     }
 
@@ -261,34 +238,62 @@ mod tests {
         let (whole, at) = (frames(40), 417 * 10 + 5);
         let mut zeros = whole.clone();
         zeros[at..at + 417 * 2 + 418].fill(0);
-        assert_eq!(gap(&zeros), Some((at as u64, (at + 417 * 2 + 418) as u64)));
+        assert_eq!(fault(&zeros), gap(at, at + 417 * 2 + 418));
         // Taken out, from within a frame to within another.
         let out = [&whole[..at + 100], &whole[at + 1000..]].concat();
-        let (from, to) = gap(&out).unwrap();
-        assert!(from > at as u64 && to > from && to < at as u64 + 1000, "{from} {to}");
+        assert_eq!(fault(&out), gap(at + 417, at + 1670 - 900));
         // Put in.
         let put = [&whole[..at], &b"four score"[..], &whole[at..]].concat();
-        assert_eq!(gap(&put), Some((at as u64, at as u64 + 10)));
+        assert_eq!(fault(&put), gap(at, at + 10));
         // In the last bytes, too, and whatever looks like a tag in it.
         let mut late = whole.clone();
         let end = late.len() - 2 * 417 - 1;
         late[end - 418..end - 10].fill(3);
         late[end - 300..end - 297].copy_from_slice(b"TAG");
-        assert_eq!(gap(&late), Some((end as u64 - 418, end as u64)));
+        assert_eq!(fault(&late), gap(end - 418, end));
         let mut tagged = [&whole[..at], &b"four score ID3\x04\0\0\0\0\0\x03abc"[..], &whole[at..]].concat();
-        assert_eq!(gap(&tagged), Some((at as u64, at as u64 + 24)));
+        assert_eq!(fault(&tagged), gap(at, at + 24));
         // A frame that lost its bit rate is one that is lost.
         tagged = whole.clone();
         tagged[at + 2] &= 0x0f;
-        assert_eq!(gap(&tagged), Some((at as u64, at as u64 + 417)));
+        assert_eq!(fault(&tagged), gap(at, at + 417));
+        // The last frame of all is one by its length.
+        let mut end = whole.clone();
+        let from = end.len() - 417 - 418;
+        end[from..from + 417].fill(3);
+        assert_eq!(fault(&end), gap(from, from + 417));
     }
 
     #[test]
-    fn a_second_file_is_found_by_its_head() {
-        let mut head = frames(1);
-        head[36..40].copy_from_slice(b"Info");
-        assert_eq!(fault(&[&head[..], &frames(20)].concat()), None);
-        let joined = [&head[..], &frames(20), &head, &frames(20)].concat();
-        assert_eq!(fault(&joined), Some(Fault::Joined { at: 417 * 11 + 418 * 10 }));
+    fn frames_beyond_the_count_are_found() {
+        let head = |count: u32| {
+            let mut head = frames(1);
+            head[36..44].copy_from_slice(b"Info\0\0\0\x01");
+            head[44..48].copy_from_slice(&count.to_be_bytes());
+            head
+        };
+        assert_eq!(fault(&[&head(20)[..], &frames(20)].concat()), None);
+        // Its head may be one of them.
+        assert_eq!(fault(&[&head(19)[..], &frames(20)].concat()), None);
+        let more = |at: u64, count| Some(Fault::More { at, count }.to_string());
+        let twenty = 417 * 10 + 418 * 10;
+        // One more is forgiven, which here is the head of the second.
+        let joined = [&head(20)[..], &frames(20), &head(20), &frames(20)].concat();
+        assert_eq!(fault(&joined), more(417 + twenty + 417, 20));
+        let joined = [&head(20)[..], &frames(22)].concat();
+        assert_eq!(fault(&joined), more(417 + twenty + 417, 20));
+        // Without a count nothing is left out.
+        assert_eq!(fault(&[frames(20), head(20), frames(20)].concat()), None);
+        let mut open = head(0);
+        open[43] = 0;
+        assert_eq!(fault(&[&open[..], &frames(20)].concat()), None);
+    }
+
+    #[test]
+    fn other_formats_are_left_alone() {
+        let tag = b"ID3\x04\0\0\0\0\0\x03abc";
+        let flac = [&tag[..], b"fLaC", &[7; 900], &frames(3)].concat();
+        assert_eq!(fault(&flac), None);
+        assert!(fault(&[&tag[..], b"flak", &[7; 900], &frames(3)].concat()).is_some());
     }
 }

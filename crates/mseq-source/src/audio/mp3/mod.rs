@@ -1,5 +1,5 @@
 //! Where the frames of an MP3 file are. A decoder looks for the next one that it knows, and says nothing of
-//! what it passed over.
+//! what it passed over: [`check`] looks at the first, [`Frames`] at all.
 
 mod frames;
 
@@ -8,21 +8,10 @@ use std::io::{self, Read, Seek, SeekFrom};
 use crate::Result;
 use crate::error::AudioError;
 
-pub(super) use frames::{Followed, Frames};
+pub(super) use frames::Frames;
 
 /// Zeros that may follow a tag.
 const PADDING: u64 = 1 << 16;
-
-/// # Errors
-/// When what follows the tags is no frame of MPEG layer III, when there is a gap between frames, or the file
-/// can't be read.
-pub(super) fn check<F: Read + Seek>(path: &str, file: &mut F) -> Result<()> {
-    first(path, file)?;
-    match frames::find_fault(file).map_err(|cause| crate::Error::Io { path: path.to_owned(), cause })? {
-        Some(fault) => Err(AudioError::Header { path: path.to_owned(), what: fault.to_string() }.into()),
-        None => Ok(()),
-    }
-}
 
 /// The first bytes behind the tags that the file begins with: other formats have such tags too.
 ///
@@ -50,7 +39,9 @@ fn tags<F: Read + Seek>(path: &str, file: &mut F) -> Result<u64> {
     }
 }
 
-fn first<F: Read + Seek>(path: &str, file: &mut F) -> Result<()> {
+/// # Errors
+/// When what follows the tags is no frame of MPEG layer III, or the file can't be read.
+pub(super) fn check<F: Read + Seek>(path: &str, file: &mut F) -> Result<()> {
     let io = |cause| crate::Error::Io { path: path.to_owned(), cause };
     let header = |what: String| crate::Error::from(AudioError::Header { path: path.to_owned(), what });
     let mut at = tags(path, file)?;
