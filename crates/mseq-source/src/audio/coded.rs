@@ -2,7 +2,7 @@
 
 use symphonia::core::codecs::audio::well_known::{
     CODEC_ID_AC3, CODEC_ID_ALAC, CODEC_ID_EAC3, CODEC_ID_FLAC, CODEC_ID_MP1, CODEC_ID_MP2, CODEC_ID_OPUS,
-    CODEC_ID_SPEEX,
+    CODEC_ID_SPEEX, CODEC_ID_VORBIS,
 };
 use symphonia::core::codecs::audio::{AudioCodecId, AudioDecoder, AudioDecoderOptions};
 use symphonia::core::errors::Error as Fault;
@@ -87,9 +87,9 @@ impl Coded {
         let in_samples =
             |base: TimeBase| base.numer.get() == 1 && Some(base.denom.get()) == parameters.sample_rate;
         let timed = parameters.codec == CODEC_ID_FLAC && track.time_base.is_some_and(in_samples);
-        // What was taken from a running stream begins where that was.
-        let before = u64::try_from(track.start_ts.get()).unwrap_or(0);
-        let (wanted, id) = (track.num_frames.map(|count| count.saturating_sub(before)), track.id);
+        // Of Ogg a place in the stream that it was taken from, and none to count on; its pages are followed.
+        let wanted = track.num_frames.filter(|_| parameters.codec != CODEC_ID_VORBIS);
+        let id = track.id;
         let (path, layout) = (path.to_owned(), Layout { rate: 0, channels: 0 });
         let mut new = Self {
             path,
