@@ -74,7 +74,7 @@ def main():
         run("head", "eval", "head.safetensors", "test.parquet", "--label", "label", "--json", "eval.json")
         both = len({row[0].upper() for row in parts["fit"]} & {row[0].upper() for row in parts["test"]})
         report[name] = {
-            "rows": [len(parts["fit"]), len(parts["test"])],
+            "rows fitted on and measured on": [len(parts["fit"]), len(parts["test"])],
             "sequences in both": both,
             **json.loads((work / "eval.json").read_text()),
         }
