@@ -248,6 +248,9 @@ fn what_a_track_or_a_model_cannot_hold() {
         folder.refused(&["-o", name, "--shard", "1/2"], 2, &["Parquet"]);
         assert!(!folder.path(name).exists());
     }
+    std::fs::write(folder.path("one.bed"), "a\t0\t5\n").unwrap();
+    let intervals = ["-o", "x.bw", "--regions", "one.bed", "--on-bad-record", "skip"];
+    folder.refused(&intervals, 2, &["lengths of all contigs", "--on-bad-record skip"]);
     for name in ["x.bw", "x.bedGraph"] {
         folder.refused(&["-o", name], 1, &["two records are called 'a'"]);
         assert!(!folder.path(name).exists());

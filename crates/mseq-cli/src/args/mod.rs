@@ -15,6 +15,7 @@ mod not_built;
 mod reading;
 mod run;
 mod task;
+mod track;
 mod variants;
 
 use clap::{Parser, Subcommand, ValueEnum};
