@@ -364,6 +364,10 @@ fn a_head_is_for_its_model_layer_and_pool() {
         1,
         &["has no classification head", "--head"],
     );
+    // The last layer by its number is the last layer.
+    embed("number.parquet", &["--model", &model, "--layer", "2"]);
+    assert_eq!(metadata(&folder.path("number.parquet"))["layer"], "last");
+    folder.good(&["head", "eval", "head.safetensors", "number.parquet", "--label", "label"]);
     // A head of an inner layer classifies with that layer.
     folder.good(&["head", "fit", "layer.parquet", "--label", "label", "-o", "one.safetensors"]);
     folder.good(&["classify", "x.csv", "--head", "one.safetensors", "--model", &model, "-o", "one.parquet"]);

@@ -191,8 +191,8 @@ fn validate(
     Ok((best.0, tried))
 }
 
-/// Most steps of the solver.
-const ITERATIONS: u64 = 2000;
+/// Of a fit that settles, several times what it takes.
+const STEPS: u64 = 2000;
 
 /// Weights and bias of a linear layer.
 type Layer = (Vec<f64>, Vec<f64>);
@@ -210,6 +210,8 @@ struct Logistic<'a> {
     free: usize,
     dim: usize,
     strength: f64,
+    /// Most steps of the solver.
+    steps: u64,
     /// The last point and what was found there: value and gradient are asked for one after the other.
     last: Mutex<Option<Seen>>,
 }
@@ -234,7 +236,7 @@ impl<'a> Logistic<'a> {
         };
         let weights = of.iter().map(|&c| weight(c)).collect();
         let free = if classes == 2 { 1 } else { classes };
-        Self { x, of, weights, classes, free, dim, strength, last: Mutex::new(None) }
+        Self { x, of, weights, classes, free, dim, strength, steps: STEPS, last: Mutex::new(None) }
     }
 
     /// Mean loss with the penalty, and its gradient, at (free, dim + 1) parameters, the bias last.
@@ -312,12 +314,12 @@ impl<'a> Logistic<'a> {
             start
         } else {
             let run = Executor::new(self, solver)
-                .configure(|state| state.param(start.clone()).max_iters(ITERATIONS));
+                .configure(|state| state.param(start.clone()).max_iters(self.steps));
             let done = run.run().map_err(failed)?;
             if matches!(done.state().get_termination_reason(), Some(TerminationReason::MaxItersReached)) {
                 return Err(Error::Solver(format!(
-                    "no minimum within {ITERATIONS} steps at strength {}; give a larger --strength",
-                    self.strength
+                    "no minimum within {} steps at strength {}; give a larger --strength",
+                    self.steps, self.strength
                 )));
             }
             done.state().get_best_param().cloned().unwrap_or(start)
@@ -430,6 +432,33 @@ mod tests {
             fitted.weight.chunks_exact(6).zip(&fitted.bias).flat_map(|(w, b)| [w, &[*b]].concat()).collect();
         let slope = data.value(&at).1.iter().map(|g| g * g).sum::<f64>().sqrt();
         assert!(slope < 1e-7, "{slope}");
+    }
+
+    #[test]
+    fn a_fit_that_does_not_settle_says_so() {
+        let examples = examples(700, 5, 3);
+        let Targets::Classes(_, of) = &examples.targets else { panic!() };
+        let mut data = Logistic::new(&examples.rows, of, 3, 5, 1e-3, ClassWeight::None);
+        assert!(data.solve(None, 1e-9).is_ok());
+        data.steps = 2;
+        let said = data.solve(None, 1e-9).unwrap_err().to_string();
+        assert!(said.contains("no minimum within 2 steps at strength 0.001; give a larger"), "{said}");
+    }
+
+    #[test]
+    fn cross_validation_holds_whole_records_out() {
+        let options = FitOptions {
+            strength: Strength::CrossValidated { folds: 4 },
+            class_weight: ClassWeight::None,
+            seed: 5,
+        };
+        let mut examples = examples(400, 4, 2);
+        let by_row = fit(&examples, &options).unwrap();
+        examples.records = (0..400).map(|i| i / 5).collect();
+        let by_record = fit(&examples, &options).unwrap();
+        assert_ne!(by_row.tried, by_record.tried);
+        // What is fitted in the end is fitted on all rows.
+        assert_eq!((by_row.mean, by_row.scale), (by_record.mean, by_record.scale));
     }
 
     #[test]
