@@ -154,7 +154,8 @@ impl Engine {
     fn collect(&mut self) -> Result<Option<Step>> {
         match &mut self.on {
             On::Ahead(device) if device.waiting() > 0 => {
-                let (batch, values) = device.collect()?;
+                let (mut batch, values) = device.collect()?;
+                self.packer.reuse(&mut batch);
                 step_of(batch, values, device.dim()).map(Some)
             }
             _ => Ok(None),
@@ -162,10 +163,11 @@ impl Engine {
     }
 
     /// Runs a step, or lets it run and gives an earlier one.
-    fn run(&mut self, batch: ChunkBatch) -> Result<Option<Step>> {
+    fn run(&mut self, mut batch: ChunkBatch) -> Result<Option<Step>> {
         match &mut self.on {
             On::Here(runner) => {
                 let values = if batch.rows() == 0 { Values::default() } else { runner.run(&batch)? };
+                self.packer.reuse(&mut batch);
                 step_of(batch, values, runner.dim()).map(Some)
             }
             On::Ahead(device) => {

@@ -198,7 +198,13 @@ pub struct Packer {
     trail: Trail,
     /// Where a resumed job goes on; until then items are only followed, not cut into steps.
     resume: Option<Position>,
+    /// Cells of steps that are done, for steps to come: the largest block of a job on samples, which a
+    /// heap would otherwise find another place for in each step.
+    spare: Vec<Vec<u32>>,
 }
+
+/// Blocks that are kept for later steps: one that is packed, and those that a device works on.
+const SPARE: usize = crate::threaded::AHEAD + 1;
 
 /// State slots that a runner needs: the record that continues, and the one that is kept.
 pub(crate) const SLOTS: usize = 2;
@@ -208,7 +214,7 @@ impl Packer {
     pub fn new(config: EngineConfig) -> Self {
         let framer = Framer::new(config.audio.and_then(|audio| audio.front));
         let (queue, trail) = (VecDeque::new(), Trail::default());
-        Self { config, framer, queue, waiting: 0, open: None, trail, resume: None }
+        Self { config, framer, queue, waiting: 0, open: None, trail, resume: None, spare: Vec::new() }
     }
 
     /// A packer that passes over what an earlier job has done, and goes on at `position`.
@@ -297,7 +303,10 @@ impl Packer {
     /// # Errors
     /// When items come in an order that no source makes.
     pub fn cut(&mut self) -> Result<Option<ChunkBatch>> {
-        let mut step = Step::new(self.open.as_ref().and_then(|r| r.slot), &self.framer);
+        let mut cells = self.spare.pop().unwrap_or_default();
+        // All at once: one that grows leaves holes of every size behind.
+        cells.reserve(self.framer.front().samples(self.waiting.min(self.config.chunk)));
+        let mut step = Step::new(self.open.as_ref().and_then(|r| r.slot), &self.framer, cells);
         if let Some(record) = &mut self.open
             && self.waiting > 0
         {
@@ -384,6 +393,19 @@ impl Packer {
         Ok(step.finish(&self.config))
     }
 
+    /// Takes the room of a step that is done, for one to come.
+    pub(crate) fn reuse(&mut self, batch: &mut ChunkBatch) {
+        let ids = std::mem::take(&mut batch.ids);
+        let samples = std::mem::take(&mut batch.samples);
+        // In place: both have four bytes.
+        let mut cells =
+            if ids.capacity() > 0 { ids } else { samples.into_iter().map(f32::to_bits).collect() };
+        cells.clear();
+        if cells.capacity() > 0 && self.spare.len() < SPARE {
+            self.spare.push(cells);
+        }
+    }
+
     /// Where the steps so far have come to.
     pub fn position(&self) -> Position {
         let position = self.trail.position();
@@ -421,9 +443,10 @@ struct Step {
 }
 
 impl Step {
-    fn new(continued: Option<usize>, framer: &Framer) -> Self {
+    /// `cells`: empty, with room.
+    fn new(continued: Option<usize>, framer: &Framer, cells: Vec<u32>) -> Self {
         Self {
-            cells: Vec::new(),
+            cells,
             rows: 0,
             front: framer.front(),
             of_samples: framer.of_samples(),

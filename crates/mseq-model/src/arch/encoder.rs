@@ -75,6 +75,8 @@ pub(super) struct Encoder<B: Backend> {
 pub(super) struct EncoderRoom<B: Backend> {
     /// Frames that there is room for, slack included.
     frames: usize,
+    /// Samples with the zeros between lanes, on the host.
+    padded: Vec<f32>,
     samples: B::Buffer,
     conv: B::Buffer,
     wide: B::Buffer,
@@ -165,6 +167,7 @@ impl<B: Backend> Encoder<B> {
             let skips = levels().map(|(i, level)| backend.activations(rows(i) * level.out));
             *room = Some(EncoderRoom {
                 frames,
+                padded: vec![0.0; frames * s.hop()],
                 samples: backend.activations(frames * s.hop())?,
                 conv: backend.activations(conv)?,
                 wide: backend.activations(wide)?,
@@ -194,13 +197,14 @@ impl<B: Backend> Encoder<B> {
     ) -> OpResult<()> {
         let s = &self.shape;
         let hop = s.hop();
-        let mut padded = vec![0f32; room.of_step * hop];
+        let padded = &mut room.padded[..room.of_step * hop];
+        padded.fill(0.0);
         for (&(frames, samples), place) in pieces.iter().zip(self.places(pieces)) {
             let to = &mut padded[place.start * hop..(place.start + frames + s.slack()) * hop];
             let len = samples.len().min(to.len());
             to[..len].copy_from_slice(&samples[..len]);
         }
-        backend.write(&mut room.samples, 0, &padded)?;
+        backend.write(&mut room.samples, 0, padded)?;
         let mut inputs = 1;
         for (i, (down, level)) in self.levels.iter().zip(&s.encoder).enumerate() {
             let all = room.of_step * s.rows_a_frame(i + 1);

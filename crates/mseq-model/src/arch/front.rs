@@ -56,7 +56,8 @@ pub(super) enum FrontEnd<B: Backend> {
 
 /// Activations of a front end; grows with the steps.
 pub(super) struct FrontRoom<B: Backend> {
-    frames: Option<(usize, B::Buffer)>,
+    /// Samples with the zeros behind each record's end: on the host, and where the model is.
+    frames: Option<(Vec<f32>, B::Buffer)>,
     encoder: Option<EncoderRoom<B>>,
 }
 
@@ -131,18 +132,25 @@ impl<B: Backend> FrontEnd<B> {
             ) => {
                 let backend = wide.as_ref().unwrap_or(backend);
                 let rows = input.rows(lanes);
-                let mut padded = vec![0f32; rows * hop];
+                let (padded, x) = match &mut room.frames {
+                    Some((padded, x)) if padded.len() >= rows * hop => (padded, x),
+                    small => {
+                        // The old one is let go first.
+                        *small = None;
+                        let (padded, x) =
+                            small.insert((vec![0.0; rows * hop], backend.activations(rows * hop)?));
+                        (padded, x)
+                    }
+                };
+                let padded = &mut padded[..rows * hop];
+                padded.fill(0.0);
                 for (lane, range) in lanes.iter().zip(of_lanes) {
                     let from = samples.get(range.clone()).unwrap_or_default();
                     let to = &mut padded[lane.rows.start * hop..lane.rows.end * hop];
                     let len = from.len().min(to.len());
                     to[..len].copy_from_slice(&from[..len]);
                 }
-                let x = match &mut room.frames {
-                    Some((had, x)) if *had >= rows => x,
-                    small => &mut small.insert((rows, backend.activations(rows * hop)?)).1,
-                };
-                backend.write(x, 0, &padded)?;
+                backend.write(x, 0, padded)?;
                 backend.linear_fwd(LinearFwd {
                     rows,
                     in_features: hop,
