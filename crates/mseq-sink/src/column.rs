@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use arrow_array::builder::{Float64Builder, StringBuilder};
+use arrow_array::builder::{ArrayBuilder, Float64Builder, StringBuilder};
 use arrow_array::{
     ArrayRef, FixedSizeListArray, Float16Array, Float32Array, Float64Array, ListArray, RecordBatch,
     UInt64Array,
@@ -42,6 +42,24 @@ pub(crate) trait Column: Send {
     fn take(&mut self) -> Result<ArrayRef>;
 }
 
+// Batches are of one size: with room for as much again a column need not grow through every smaller
+// one, which takes time and leaves holes of every size in the heap.
+
+fn emptied<T>(values: &mut Vec<T>) -> Vec<T> {
+    let room = values.len();
+    std::mem::replace(values, Vec::with_capacity(room))
+}
+
+fn emptied_text(values: &mut StringBuilder) -> StringBuilder {
+    let (rows, bytes) = (values.len(), values.values_slice().len());
+    std::mem::replace(values, StringBuilder::with_capacity(rows, bytes))
+}
+
+fn emptied_numbers(values: &mut Float64Builder) -> Float64Builder {
+    let room = values.len();
+    std::mem::replace(values, Float64Builder::with_capacity(room))
+}
+
 /// Text of the row's key.
 pub(crate) struct Text {
     name: &'static str,
@@ -71,7 +89,7 @@ impl Column for Text {
     }
 
     fn take(&mut self) -> Result<ArrayRef> {
-        Ok(Arc::new(self.values.finish()))
+        Ok(Arc::new(emptied_text(&mut self.values).finish()))
     }
 }
 
@@ -103,7 +121,7 @@ impl Column for Position {
     }
 
     fn take(&mut self) -> Result<ArrayRef> {
-        Ok(Arc::new(UInt64Array::from(std::mem::take(&mut self.values))))
+        Ok(Arc::new(UInt64Array::from(emptied(&mut self.values))))
     }
 }
 
@@ -137,7 +155,7 @@ impl Column for Seconds {
     }
 
     fn take(&mut self) -> Result<ArrayRef> {
-        Ok(Arc::new(Float64Array::from(std::mem::take(&mut self.values))))
+        Ok(Arc::new(Float64Array::from(emptied(&mut self.values))))
     }
 }
 
@@ -181,7 +199,7 @@ impl Column for Likelihood {
     }
 
     fn take(&mut self) -> Result<ArrayRef> {
-        Ok(Arc::new(self.0.finish()))
+        Ok(Arc::new(emptied_numbers(&mut self.0).finish()))
     }
 }
 
@@ -210,7 +228,7 @@ impl Column for Tokens {
     }
 
     fn take(&mut self) -> Result<ArrayRef> {
-        Ok(Arc::new(UInt64Array::from(std::mem::take(&mut self.0))))
+        Ok(Arc::new(UInt64Array::from(emptied(&mut self.0))))
     }
 }
 
@@ -239,7 +257,7 @@ impl Column for Bits {
     }
 
     fn take(&mut self) -> Result<ArrayRef> {
-        Ok(Arc::new(self.0.finish()))
+        Ok(Arc::new(emptied_numbers(&mut self.0).finish()))
     }
 }
 
@@ -282,7 +300,7 @@ impl Column for Label {
     }
 
     fn take(&mut self) -> Result<ArrayRef> {
-        Ok(Arc::new(self.values.finish()))
+        Ok(Arc::new(emptied_text(&mut self.values).finish()))
     }
 }
 
@@ -311,7 +329,7 @@ impl Column for Most {
     }
 
     fn take(&mut self) -> Result<ArrayRef> {
-        Ok(Arc::new(Float32Array::from(std::mem::take(&mut self.0))))
+        Ok(Arc::new(Float32Array::from(emptied(&mut self.0))))
     }
 }
 
@@ -346,7 +364,7 @@ impl Column for Prediction {
     }
 
     fn take(&mut self) -> Result<ArrayRef> {
-        Ok(Arc::new(Float32Array::from(std::mem::take(&mut self.0))))
+        Ok(Arc::new(Float32Array::from(emptied(&mut self.0))))
     }
 }
 
@@ -413,8 +431,8 @@ impl Column for Embedding {
 
     fn take(&mut self) -> Result<ArrayRef> {
         let values: ArrayRef = match self.layout.dtype {
-            EmbeddingDType::F32 => Arc::new(Float32Array::from(std::mem::take(&mut self.f32s))),
-            EmbeddingDType::F16 => Arc::new(Float16Array::from(std::mem::take(&mut self.f16s))),
+            EmbeddingDType::F32 => Arc::new(Float32Array::from(emptied(&mut self.f32s))),
+            EmbeddingDType::F16 => Arc::new(Float16Array::from(emptied(&mut self.f16s))),
         };
         let lists = FixedSizeListArray::try_new(self.layout.item(), self.layout.dim_i32()?, values, None)?;
         Ok(match self.layout.list {

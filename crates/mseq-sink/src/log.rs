@@ -372,6 +372,25 @@ pub(crate) fn failed(path: &Path, cause: ArrowError) -> Error {
     }
 }
 
+/// The numbers of lists that together have `len`.
+fn numbers_of(lists: &dyn Array, len: usize) -> Option<Vec<f32>> {
+    let (values, from) = match lists.as_fixed_size_list_opt() {
+        Some(lists) => (lists.values(), lists.value_offset_at(0)),
+        None => {
+            let lists = lists.as_list_opt::<i32>()?;
+            (lists.values(), usize::try_from(*lists.value_offsets().first()?).ok()?)
+        }
+    };
+    let range = from..from + len;
+    match values.as_primitive_opt::<Float32Type>() {
+        Some(f32s) => Some(f32s.values().get(range)?.to_vec()),
+        None => {
+            let f16s = values.as_primitive_opt::<Float16Type>()?;
+            Some(f16s.values().get(range)?.iter().map(|v| v.to_f32()).collect())
+        }
+    }
+}
+
 /// The rows of a batch that this module wrote. A column of another type gives no row.
 pub(crate) fn rows_of(batch: &RecordBatch, body: &Body) -> RowBlock {
     let dim = body.dim();
@@ -395,6 +414,7 @@ pub(crate) fn rows_of(batch: &RecordBatch, body: &Body) -> RowBlock {
     let number = |column: &std::sync::Arc<dyn Array>, i: usize| {
         column.as_primitive_opt::<UInt64Type>().map_or(0, |c| c.value(i))
     };
+    block.keys.reserve(batch.num_rows());
     // Neighbouring rows share their texts.
     let mut shared: [std::sync::Arc<str>; 3] = ["".into(), "".into(), "".into()];
     for i in 0..batch.num_rows() {
@@ -418,18 +438,11 @@ pub(crate) fn rows_of(batch: &RecordBatch, body: &Body) -> RowBlock {
             region: region.is_some().then(|| shared[2].clone()),
             rate: seconds.and_then(|s| NonZeroU32::new((number(end, i) as f64 / s.value(i)).round() as u32)),
         });
-        let Some(Some(embedding)) = lists else { continue };
-        let values = match embedding.as_fixed_size_list_opt() {
-            Some(lists) => lists.value(i),
-            None => match embedding.as_list_opt::<i32>() {
-                Some(lists) => lists.value(i),
-                None => return RowBlock::new(dim),
-            },
-        };
-        if let Some(f32s) = values.as_primitive_opt::<Float32Type>() {
-            block.values.extend_from_slice(f32s.values());
-        } else if let Some(f16s) = values.as_primitive_opt::<Float16Type>() {
-            block.values.extend(f16s.values().iter().map(|v| v.to_f32()));
+    }
+    if let Some(Some(lists)) = lists {
+        match numbers_of(lists, batch.num_rows() * dim) {
+            Some(values) => block.values = values,
+            None => return RowBlock::new(dim),
         }
     }
     if let Body::Predict(_) = body {
