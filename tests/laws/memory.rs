@@ -89,9 +89,6 @@ fn peak_of(folder: &std::path::Path, args: &[&str]) -> u64 {
     let mut child = Command::new(env!("CARGO_BIN_EXE_mamba-seq"))
         .arg("-q")
         .args(args)
-        // One heap for all threads of glibc's malloc: of its several, which takes a block that another frees is
-        // chance, and tables of 80,000 rows had 2 to 6 % more than of 20,000. What the program keeps shows as well.
-        .env("MALLOC_ARENA_MAX", "1")
         .current_dir(folder)
         .stderr(Stdio::null())
         .spawn()
@@ -151,8 +148,10 @@ fn nor_do_as_many_intervals_of_it() {
 fn nor_does_a_recording_six_times_as_long() {
     let model = format!("{}/model.safetensors", golden_model("clean-pruned"));
     let embed = ["embed", "x.wav", "-o", "x.parquet", "--model", &model, "--threads", "1"];
+    // Fifty rows a second: as in the other laws the short one fills more than a row group.
+    let rows = ["--window", "320"];
     for normalize in ["none", "two-pass"] {
-        let command = [&embed[..], &["--normalize", normalize]].concat();
+        let command = [&embed[..], &rows, &["--normalize", normalize]].concat();
         let peak = |minutes| peak_of_recording(minutes, &command);
         flat(&format!("recordings of 4 and 24 minutes, {normalize}"), peak, (4, 24));
     }
