@@ -229,6 +229,85 @@ mod tests {
         }
     }
 
+    /// Every token gives a row.
+    fn tokens_as_rows(chunk: usize) -> EngineConfig {
+        EngineConfig {
+            pool: Pool::None,
+            layer: Layer::Last,
+            fasta_windows: Windows::record(),
+            fastq_windows: Windows::record(),
+            chunk,
+            context: None,
+            regions: None,
+            parts: None,
+            grid: 1,
+            audio: None,
+        }
+    }
+
+    fn head(index: u64) -> RecordHead {
+        RecordHead {
+            source: "x".into(),
+            id: "r".into(),
+            index,
+            format: SequenceFormat::Fasta,
+            reversed: None,
+            signal: None,
+        }
+    }
+
+    /// Writes down where the ids of each step lie.
+    struct Places(Arc<Mutex<Vec<usize>>>);
+
+    impl Runner for Places {
+        fn dim(&self) -> usize {
+            1
+        }
+
+        fn device(&self) -> String {
+            "places".into()
+        }
+
+        fn run(&mut self, batch: &ChunkBatch) -> Result<Values> {
+            self.0.lock().unwrap().push(batch.ids.as_ptr() as usize);
+            Ok(vec![0.0; batch.keys.len()].into())
+        }
+
+        fn snapshot(&self) -> Result<Snapshot> {
+            Ok(Snapshot::default())
+        }
+
+        fn restore(&mut self, _: &Snapshot) -> Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn steps_take_turns_in_the_same_room() {
+        // One step at a time, or as many as a device is given.
+        for (ahead, most) in [(false, 1), (true, AHEAD + 1)] {
+            let places = Arc::new(Mutex::new(Vec::new()));
+            let mut engine = Engine::new(tokens_as_rows(100), Box::new(Places(Arc::clone(&places))));
+            if ahead {
+                engine = engine.ahead().unwrap();
+            }
+            engine.push(Item::Begin(head(0))).unwrap();
+            // Blocks that take other room in between.
+            let mut held = Vec::new();
+            for _ in 0..50 {
+                engine.push(Item::Tokens(vec![1; 70])).unwrap();
+                while engine.step().unwrap().is_some() {
+                    held.push(vec![0u32; 100]);
+                }
+            }
+            let mut places = places.lock().unwrap().clone();
+            assert!(places.len() > 30, "{}", places.len());
+            places.sort_unstable();
+            places.dedup();
+            assert!((1..=most).contains(&places.len()), "{} of {most}", places.len());
+        }
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -239,16 +318,9 @@ mod tests {
         ) {
             let seen = Arc::new(Mutex::new(Vec::new()));
             let config = EngineConfig {
-                pool: Pool::None,
-                layer: Layer::Last,
-                fasta_windows: Windows::record(),
-                fastq_windows: Windows::record(),
-                chunk,
                 context: context.map(|(tokens, overlap)| Context { tokens, overlap }),
-                regions: None,
-                parts: None,
                 grid,
-                audio: None,
+                ..tokens_as_rows(chunk)
             };
             let mut engine = Engine::new(config, Box::new(Echo(Arc::clone(&seen))));
             if ahead {
@@ -257,11 +329,7 @@ mod tests {
             let mut rows = Vec::new();
             let mut want = Vec::new();
             for (i, &len) in lengths.iter().enumerate() {
-                let head = RecordHead {
-                    source: "x".into(), id: "r".into(), index: i as u64,
-                    format: SequenceFormat::Fasta, reversed: None,
-                    signal: None,
-                };
+                let head = head(i as u64);
                 let ids: Vec<u32> = (0..len).map(|t| t + 1000 * i as u32).collect();
                 want.extend(ids.iter().map(|&id| id as f32));
                 let items = ids.chunks(block).map(|tokens| Item::Tokens(tokens.to_vec()));
