@@ -1,3 +1,4 @@
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::Write;
@@ -6,7 +7,7 @@ use std::path::{Path, PathBuf};
 use flate2::Crc;
 use mseq_engine::{Position, Snapshot};
 use mseq_sink::{KeptMark, Saved};
-use safetensors::{Dtype, SafeTensors, tensor::TensorView};
+use safetensors::{Dtype, SafeTensors, tensor::View};
 use serde::{Deserialize, Serialize};
 
 use crate::stats::Tally;
@@ -81,18 +82,15 @@ impl Checkpoint {
             kept: self.saved.kept.as_ref().map(|mark| (mark.record, mark.sha256.clone())),
         };
         let header = serde_json::to_string(&header).map_err(|e| internal(&e))?;
-        let mut tensors: Vec<(String, Dtype, Vec<u8>)> = Vec::new();
+        let mut tensors = Vec::new();
         for (i, (conv, ssm)) in self.snapshot.layers.iter().enumerate() {
             for (name, values) in [("conv_state", conv), ("ssm_state", ssm)] {
-                let bytes = values.iter().flat_map(|v| v.to_le_bytes()).collect();
-                tensors.push((format!("layers.{i}.{name}"), Dtype::F32, bytes));
+                tensors.push((format!("layers.{i}.{name}"), Tensor::f32s(values)));
             }
         }
-        let sums = self.snapshot.sums.iter().flat_map(|v| v.to_le_bytes()).collect();
-        tensors.push(("window_sums".into(), Dtype::F64, sums));
+        tensors.push(("window_sums".into(), Tensor::f64s(&self.snapshot.sums)));
         if !self.snapshot.head.is_empty() {
-            let head = self.snapshot.head.iter().flat_map(|v| v.to_le_bytes()).collect();
-            tensors.push(("head_state".into(), Dtype::F32, head));
+            tensors.push(("head_state".into(), Tensor::f32s(&self.snapshot.head)));
         }
         write_file(&path_of(output), HEADER, header, &tensors)
     }
@@ -165,25 +163,71 @@ fn internal(e: &dyn std::fmt::Display) -> Error {
     Error::Internal(format!("cannot encode the checkpoint: {e}"))
 }
 
+/// Numbers of a checkpoint, whose bytes are made when they are written: a copy of every state at once
+/// would be seen in the memory of a small job.
+pub(crate) struct Tensor<'a> {
+    numbers: Numbers<'a>,
+    shape: [usize; 1],
+}
+
+enum Numbers<'a> {
+    F32(&'a [f32]),
+    F64(&'a [f64]),
+}
+
+impl<'a> Tensor<'a> {
+    pub(crate) fn f32s(numbers: &'a [f32]) -> Self {
+        Self { numbers: Numbers::F32(numbers), shape: [numbers.len()] }
+    }
+
+    pub(crate) fn f64s(numbers: &'a [f64]) -> Self {
+        Self { numbers: Numbers::F64(numbers), shape: [numbers.len()] }
+    }
+
+    fn bytes(&self) -> Cow<'a, [u8]> {
+        match self.numbers {
+            Numbers::F32(f32s) => f32s.iter().flat_map(|v| v.to_le_bytes()).collect(),
+            Numbers::F64(f64s) => f64s.iter().flat_map(|v| v.to_le_bytes()).collect(),
+        }
+    }
+}
+
+impl View for &Tensor<'_> {
+    fn dtype(&self) -> Dtype {
+        match self.numbers {
+            Numbers::F32(_) => Dtype::F32,
+            Numbers::F64(_) => Dtype::F64,
+        }
+    }
+
+    fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    fn data(&self) -> Cow<'_, [u8]> {
+        self.bytes()
+    }
+
+    fn data_len(&self) -> usize {
+        match self.numbers {
+            Numbers::F32(f32s) => size_of_val(f32s),
+            Numbers::F64(f64s) => size_of_val(f64s),
+        }
+    }
+}
+
 /// Replaces a checkpoint: a JSON text under `key`, tensors, and a checksum of both; written beside it,
 /// synced, renamed.
 pub(crate) fn write_file(
     path: &Path,
     key: &str,
     header: String,
-    tensors: &[(String, Dtype, Vec<u8>)],
+    tensors: &[(String, Tensor<'_>)],
 ) -> Result<()> {
-    let views = tensors
-        .iter()
-        .map(|(name, dtype, bytes)| {
-            let view = TensorView::new(*dtype, vec![bytes.len() / (dtype.bitsize() / 8)], bytes);
-            view.map(|view| (name.clone(), view))
-        })
-        .collect::<std::result::Result<Vec<_>, _>>()
-        .map_err(|e| internal(&e))?;
-    let parts = tensors.iter().map(|(name, _, bytes)| (name.as_str(), bytes.as_slice()));
+    let parts = tensors.iter().map(|(name, tensor)| (name.as_str(), || tensor.bytes()));
     let crc = crc_of(&header, parts).to_string();
     let metadata = [(key.to_owned(), header), (CRC32.to_owned(), crc)].into();
+    let views = tensors.iter().map(|(name, tensor)| (name, tensor));
     let bytes = safetensors::serialize(views, Some(metadata)).map_err(|e| internal(&e))?;
     let temporary = path.with_extension("checkpoint.new");
     let write = || {
@@ -233,7 +277,10 @@ pub(crate) fn open_file<'a>(
     }
     let file = SafeTensors::deserialize(bytes).map_err(|e| cut(&e))?;
     let names = metadata.offset_keys();
-    let parts = names.iter().filter_map(|name| Some((name.as_str(), file.tensor(name).ok()?.data())));
+    let parts = names.iter().filter_map(|name| {
+        let data = file.tensor(name).ok()?.data();
+        Some((name.as_str(), move || Cow::Borrowed(data)))
+    });
     if entry(CRC32).is_none_or(|crc| *crc != crc_of(text, parts).to_string()) {
         return Err(cut(&"its checksum differs"));
     }
@@ -246,13 +293,17 @@ pub(crate) fn cut(e: &dyn std::fmt::Display) -> String {
 
 /// Of the header, and of names and bytes of the tensors by name: the order in the file is that of
 /// its writer.
-fn crc_of<'a>(header: &str, tensors: impl Iterator<Item = (&'a str, &'a [u8])>) -> u32 {
-    let tensors: BTreeMap<&str, &[u8]> = tensors.collect();
+fn crc_of<'a, B>(header: &str, tensors: impl Iterator<Item = (&'a str, B)>) -> u32
+where
+    B: FnOnce() -> Cow<'a, [u8]>,
+{
+    let mut tensors: Vec<_> = tensors.collect();
+    tensors.sort_by_key(|(name, _)| *name);
     let mut crc = Crc::new();
     crc.update(header.as_bytes());
     for (name, bytes) in tensors {
         crc.update(name.as_bytes());
-        crc.update(bytes);
+        crc.update(&bytes());
     }
     crc.sum()
 }

@@ -8,7 +8,7 @@ use safetensors::{Dtype, SafeTensors};
 use serde::{Deserialize, Serialize};
 
 use crate::Result;
-use crate::checkpoint::{Digest, check_digest, cut, open_file, path_of, read_file, write_file};
+use crate::checkpoint::{Digest, Tensor, check_digest, cut, open_file, path_of, read_file, write_file};
 
 /// Of the file's layout: a reader refuses any other.
 const VERSION: u32 = 1;
@@ -51,20 +51,20 @@ pub(crate) fn write(output: &Path, digest: &Digest, progress: &Progress, saved: 
     };
     let header =
         serde_json::to_string(&header).map_err(|e| crate::Error::Internal(format!("the checkpoint: {e}")))?;
+    let (mut sums, mut open) = (Vec::new(), Vec::new());
     let mut tensors = Vec::new();
     if let Some(state) = &progress.state {
-        let f32s = |values: &[f32]| values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>();
         for (i, (conv, ssm)) in state.layers.iter().enumerate() {
-            tensors.push((format!("layers.{i}.conv_state"), Dtype::F32, f32s(conv)));
-            tensors.push((format!("layers.{i}.ssm_state"), Dtype::F32, f32s(ssm)));
+            tensors.push((format!("layers.{i}.conv_state"), Tensor::f32s(conv)));
+            tensors.push((format!("layers.{i}.ssm_state"), Tensor::f32s(ssm)));
         }
-        tensors.push(("head_state".into(), Dtype::F32, f32s(&state.head)));
-        let f64s = |values: Vec<f64>| values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>();
-        let sums = [&[state.sums.nll][..], &state.sums.hidden].concat();
-        tensors.push(("sums".into(), Dtype::F64, f64s(sums)));
+        tensors.push(("head_state".into(), Tensor::f32s(&state.head)));
+        sums.push(state.sums.nll);
+        sums.extend_from_slice(&state.sums.hidden);
         let width = state.sums.hidden.len();
-        let open = state.open.iter().flat_map(|open| row_of(open, width)).collect();
-        tensors.push(("open".into(), Dtype::F64, f64s(open)));
+        open.extend(state.open.iter().flat_map(|open| row_of(open, width)));
+        tensors.push(("sums".into(), Tensor::f64s(&sums)));
+        tensors.push(("open".into(), Tensor::f64s(&open)));
     }
     write_file(&path_of(output), HEADER, header, &tensors)
 }
