@@ -80,16 +80,14 @@ fn letters_do_not_depend_on_batch_threads_chunk_or_neighbours() {
 fn a_saved_state_goes_on_where_it_stopped() {
     let folder = tempfile::tempdir().unwrap();
     prompts(folder.path());
-    let sampled = ["--temperature", "0.8", "--seed", "9"];
+    let sampled = ["--temperature", "0.8", "--top-k", "3", "--top-p", "0.9", "--seed", "9"];
     let at_once = generate(folder.path(), &[&["--prompt", "p.fa", "--tokens", "500"], &sampled[..]].concat());
     let first = generate(
         folder.path(),
         &[&["--prompt", "p.fa", "--tokens", "200", "--save-state", "s.safetensors"], &sampled[..]].concat(),
     );
-    let second = generate(
-        folder.path(),
-        &["--from-state", "s.safetensors", "--tokens", "300", "--temperature", "0.8"],
-    );
+    // How tokens are drawn is part of the state.
+    let second = generate(folder.path(), &["--from-state", "s.safetensors", "--tokens", "300"]);
     for ((whole, a), b) in records(&at_once).iter().zip(records(&first)).zip(records(&second)) {
         assert_eq!(whole.1, a.1.clone() + &b.1);
         assert_eq!(b.0, format!("{} tokens=300 from=200 seed=9", a.0.split(' ').next().unwrap()));
@@ -125,6 +123,9 @@ fn greedy_has_no_seed_and_long_runs_few_bytes() {
     let (head, text) = run("1");
     assert_eq!((head.as_str(), text.len()), ("prompt tokens=20000 from=0 seed=1", 20_000));
     assert_eq!(run("2").1, text);
+    // What is so cold that logits leave f32 is greedy too.
+    let cold = ["--prompt-text", "acgtnacgu", "--tokens", "200", "--temperature", "1e-40"];
+    assert_eq!(records(&generate(folder.path(), &cold))[0].1, text[..200]);
 }
 
 #[test]
@@ -214,9 +215,12 @@ fn a_signal_saves_the_state_or_leaves_nothing() {
         let save = ["--samples", samples, "--save-state", "s.safetensors"];
         let (code, told) = stopped(folder.path(), "-INT", &save);
         assert_eq!(code, 130, "{told}");
-        for word in
-            ["error: interrupted (SIGINT) after", "x.fa.partial", "--from-state s.safetensors --tokens"]
-        {
+        for word in [
+            "error: interrupted (SIGINT) after",
+            "x.fa.partial",
+            "--from-state s.safetensors --tokens",
+            " --model ",
+        ] {
             assert!(told.contains(word), "{word}: {told}");
         }
         assert!(!folder.path().join("x.fa").exists());

@@ -138,6 +138,32 @@ fn a_batch_goes_on_after_an_input_that_fails() {
 }
 
 #[test]
+fn each_job_of_a_list_takes_the_added_options_that_it_has() {
+    let folder = workplace();
+    let list = "pipelines/classify-reads.toml";
+    let ran = mamba_seq(folder.path(), &["run", list, "--device", "cpu", "--threads=1", "-q"]);
+    assert_eq!((ran.code, ran.stderr.as_str()), (0, ""));
+    assert!(folder.path().join("reads.classes.parquet").exists());
+    // What none has is a mistake, and so is a value that does not fit.
+    for (option, word) in [("--windoww", "--windoww"), ("--threads=many", "--threads")] {
+        let ran = mamba_seq(folder.path(), &["run", list, option]);
+        assert!(ran.code == 2 && ran.stderr.contains(word), "{option}: {}", ran.stderr);
+    }
+}
+
+#[test]
+fn two_jobs_never_write_one_file() {
+    let folder = workplace();
+    let ran = mamba_seq(folder.path(), &["run", "pipelines/batch.toml", "-o", "one.parquet"]);
+    assert_eq!(ran.code, 2, "{}", ran.stderr);
+    assert!(ran.stderr.contains("jobs 1 and 2 both write one.parquet"), "{}", ran.stderr);
+    let text = "command = \"score\"\n[[job]]\ninput = \"a/x.fa\"\n[[job]]\ninput = \"b/x.fa\"\n";
+    std::fs::write(folder.path().join("same.toml"), text).unwrap();
+    let ran = mamba_seq(folder.path(), &["run", "same.toml"]);
+    assert!(ran.code == 2 && ran.stderr.contains("both write x.scores.parquet"), "{}", ran.stderr);
+}
+
+#[test]
 fn options_after_the_file_override_it() {
     let folder = workplace();
     let ran = mamba_seq(

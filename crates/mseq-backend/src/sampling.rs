@@ -8,7 +8,7 @@
 /// How tokens are drawn.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Sampling {
-    /// Logits are divided by it; 0 takes the most likely token, the first of equals.
+    /// Logits are divided by it; 0, as anything below 1e-30, takes the most likely token, the first of equals.
     pub temperature: f32,
     /// Only the k most likely tokens, and those as likely as the k-th; 0 takes all.
     pub top_k: u32,
@@ -19,6 +19,9 @@ pub struct Sampling {
     pub seed: u64,
 }
 
+/// Below it, logits divided by the temperature leave f32, and no two of them differ enough for chance.
+const COLDEST: f32 = 1e-30;
+
 impl Sampling {
     /// The most likely token, always.
     pub fn greedy() -> Self {
@@ -27,7 +30,7 @@ impl Sampling {
 
     /// Whether chance has no part in it.
     pub fn is_greedy(&self) -> bool {
-        self.temperature == 0.0
+        self.temperature < COLDEST
     }
 
     /// What logits are multiplied with.

@@ -41,13 +41,19 @@ impl Examples {
         numeric: bool,
         classes: Option<&[String]>,
     ) -> Result<Self> {
-        let labels = match file {
+        let mut labels = match file {
             Some(file) => file.of(table)?,
             None => own(table)?,
         };
+        // Blanks around a label are nobody's class.
+        for label in &mut labels {
+            let trimmed = label.trim();
+            if trimmed.len() < label.len() {
+                *label = trimmed.to_owned();
+            }
+        }
         let rows = table.values.iter().map(|&v| f64::from(v)).collect();
         let missing = |label: &String| {
-            let label = label.trim();
             label.is_empty() || ["nan", "na", "null", "none"].contains(&label.to_ascii_lowercase().as_str())
         };
         if let Some(i) = labels.iter().position(missing) {

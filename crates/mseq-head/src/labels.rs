@@ -1,8 +1,22 @@
 use std::collections::HashMap;
 use std::fs;
+use std::io::{self, Read};
 use std::path::Path;
 
+use flate2::read::MultiGzDecoder;
+
 use crate::{Error, Result, Table};
+
+/// A text, gzip or plain.
+fn read(path: &Path) -> io::Result<String> {
+    let bytes = fs::read(path)?;
+    let mut text = String::new();
+    match bytes.starts_with(&[0x1f, 0x8b]) {
+        true => MultiGzDecoder::new(&*bytes).read_to_string(&mut text)?,
+        false => (&*bytes).read_to_string(&mut text)?,
+    };
+    Ok(text)
+}
 
 /// Labels by record id, from a file.
 #[derive(Debug, Clone)]
@@ -13,13 +27,15 @@ pub struct Labels {
 }
 
 impl Labels {
-    /// Reads two columns divided by a tab: record id and label. A first line `record<TAB>label` is a
+    /// Reads two columns divided by a tab, gzip or plain: record id and label. A first line `record<TAB>label` is a
     /// header; empty lines and those that begin with # are passed over.
     ///
     /// # Errors
     /// When the file can't be read, a line has no tab, or a record has two labels.
     pub fn open(path: &Path) -> Result<Self> {
-        let text = fs::read_to_string(path).map_err(|e| Error::file(path, e))?;
+        let text = read(path).map_err(|e| Error::file(path, e))?;
+        // As spreadsheets write it.
+        let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
         let mut by_record = HashMap::new();
         for (i, line) in text.lines().enumerate() {
             let line = line.trim_end_matches('\r');

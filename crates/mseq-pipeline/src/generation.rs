@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use mseq_engine::GenerateState;
+use mseq_engine::{GenerateState, Sampling};
 use mseq_model::MambaShape;
 use mseq_sink::WholeFile;
 use safetensors::tensor::{Dtype, TensorView};
@@ -12,17 +12,17 @@ use safetensors::{SafeTensors, serialize};
 use crate::{Error, Result};
 
 /// Written into every file; another one is refused.
-const FORMAT: &str = "mamba_seq.generation.1";
+const FORMAT: &str = "mamba_seq.generation.2";
 
 /// What is saved beside the state.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct SavedGeneration {
     /// Digest of the model.
     pub model_sha256: String,
     /// Name of each lane.
     pub names: Vec<String>,
-    /// Seed that tokens were drawn with.
-    pub seed: u64,
+    /// How tokens were drawn.
+    pub sampling: Sampling,
 }
 
 fn bytes_of(values: &[f32]) -> Vec<u8> {
@@ -62,7 +62,10 @@ pub fn save_generation(
         ("model_sha256".to_owned(), with.model_sha256.clone()),
         ("position".to_owned(), state.position.to_string()),
         ("first_lane".to_owned(), state.first_lane.to_string()),
-        ("seed".to_owned(), with.seed.to_string()),
+        ("seed".to_owned(), with.sampling.seed.to_string()),
+        ("temperature".to_owned(), with.sampling.temperature.to_string()),
+        ("top_k".to_owned(), with.sampling.top_k.to_string()),
+        ("top_p".to_owned(), with.sampling.top_p.to_string()),
         ("names".to_owned(), serde_json::Value::from(with.names.clone()).to_string()),
     ]);
     let bytes = serialize(views, Some(metadata)).map_err(|e| broken(e.to_string()))?;
@@ -129,6 +132,16 @@ pub fn load_generation(
     }
     let first_lane = u32::try_from(number("first_lane")?).map_err(|_| broken("its first_lane".into()))?;
     let state = GenerateState { layers, tokens, position: number("position")?, first_lane };
-    let with = SavedGeneration { model_sha256: model_sha256.to_owned(), names, seed: number("seed")? };
+    let share = |name: &str, fits: fn(f32) -> bool| {
+        let value = key(name).parse::<f32>().ok().filter(|v| fits(*v));
+        value.ok_or_else(|| broken(format!("its {name} is '{}'", key(name))))
+    };
+    let sampling = Sampling {
+        temperature: share("temperature", |v| v.is_finite() && v >= 0.0)?,
+        top_k: u32::try_from(number("top_k")?).map_err(|_| broken("its top_k".into()))?,
+        top_p: share("top_p", |v| v > 0.0 && v <= 1.0)?,
+        seed: number("seed")?,
+    };
+    let with = SavedGeneration { model_sha256: model_sha256.to_owned(), names, sampling };
     Ok((state, with))
 }

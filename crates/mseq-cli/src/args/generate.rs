@@ -44,17 +44,18 @@ pub(crate) struct GenerateArgs {
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=4096))]
     pub(crate) batch: u32,
 
-    /// Logits are divided by it; 0 always takes the most likely token
-    #[arg(long, value_name = "T", default_value_t = 1.0)]
-    pub(crate) temperature: f32,
+    /// Logits are divided by it; 0 always takes the most likely token [default: 1, or that of --from-state]
+    #[arg(long, value_name = "T")]
+    pub(crate) temperature: Option<f32>,
 
-    /// Draw only from the K most likely tokens [default: all]
+    /// Draw only from the K most likely tokens [default: all, or that of --from-state]
     #[arg(long, value_name = "K", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) top_k: Option<u32>,
 
-    /// Draw only from the most likely tokens that together have probability P
-    #[arg(long, value_name = "P", default_value_t = 1.0)]
-    pub(crate) top_p: f32,
+    /// Draw only from the most likely tokens that together have probability P [default: 1, or that of
+    /// --from-state]
+    #[arg(long, value_name = "P")]
+    pub(crate) top_p: Option<f32>,
 
     /// Seed of the random numbers [default: 0, or that of --from-state]
     #[arg(long, value_name = "N")]
@@ -66,7 +67,7 @@ pub(crate) struct GenerateArgs {
 
     /// Built-in name or directory [default: mamba-dna-1m]
     #[arg(long, value_name = "NAME|DIR")]
-    model: Option<String>,
+    pub(crate) model: Option<String>,
 
     /// auto, cpu, cuda or cuda:I
     #[arg(long, default_value = "auto")]

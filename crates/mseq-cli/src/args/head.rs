@@ -1,4 +1,4 @@
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand, ValueEnum};
 use mseq_head::{ClassWeight, Strength};
@@ -38,6 +38,11 @@ impl Labelled {
             return Err(Failure::Usage("labels are missing: give --label COL or --labels TSV".into()));
         }
         Ok(())
+    }
+
+    /// All files.
+    pub(crate) fn files(&self) -> impl Iterator<Item = &Path> {
+        self.embeddings.iter().chain(&self.labels).map(PathBuf::as_path)
     }
 }
 

@@ -14,6 +14,7 @@ use mseq_source::{AudioOptions, Channel, Loudness, Strands};
 
 use super::{
     Columns, DeveloperArgs, InputPlan, Keep, MemorySize, NotBuiltOptions, ProgressMode, Reading, Task,
+    keep_apart,
 };
 use crate::Failure;
 
@@ -488,6 +489,15 @@ impl JobArgs {
         Ok(Some(AudioPlan { options, config: AudioConfig { front, windows }, normalize }))
     }
 
+    /// The file that the command line names as output, or that its one input stands for.
+    pub(crate) fn named_output(&self, stem: &str) -> Option<PathBuf> {
+        match (&self.output, self.inputs.as_slice()) {
+            (Some(path), _) => (path.as_os_str() != "-").then(|| path.clone()),
+            (None, [one]) if one != "-" => Some(default_output(Path::new(one), stem, self.shard)),
+            _ => None,
+        }
+    }
+
     fn resolve_output(&self, inputs: &InputPlan, task: &Task) -> Result<Output, Failure> {
         let paths = inputs.paths();
         let path = match &self.output {
@@ -508,14 +518,10 @@ impl JobArgs {
                 }
             },
         };
-        let same = |input: &&PathBuf| matches!((input.canonicalize(), path.canonicalize()), (Ok(a), Ok(b)) if a == b);
-        if let Some(input) = paths.iter().flatten().find(same) {
-            return Err(Failure::Usage(format!(
-                "the output {} is the input {}; choose another -o",
-                path.display(),
-                input.display()
-            )));
-        }
+        let others = self.regions.as_deref().into_iter().chain(task.head());
+        let model = self.model.as_deref().map(Path::new);
+        let reads = paths.iter().flatten().map(PathBuf::as_path).chain(others).chain(model);
+        keep_apart("-o", &path, reads)?;
         mseq_sink::check_output(&path)?;
         Ok(match task.track(&path) {
             Some(track) => Output::Track(path, track),

@@ -1,5 +1,6 @@
 //! What clap sees; each command's `resolve` turns it into a checked configuration.
 
+mod apart;
 mod bench;
 mod developer;
 mod enhance;
@@ -18,10 +19,13 @@ mod task;
 mod track;
 mod variants;
 
+use std::path::PathBuf;
+
 use clap::{Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use mseq_core::DeviceSpec;
 
+pub(crate) use apart::keep_apart;
 pub(crate) use bench::BenchArgs;
 pub(crate) use developer::DeveloperArgs;
 pub(crate) use enhance::{EnhanceArgs, Normalize};
@@ -110,6 +114,21 @@ pub(crate) enum Command {
     /// Not built yet: a page with plots
     #[command(hide = true)]
     Report(Anything),
+}
+
+impl Command {
+    /// The file that a job of a pipeline writes, as far as the command line tells.
+    pub(crate) fn output(&self) -> Option<PathBuf> {
+        match self {
+            Self::Embed(args) => args.job.named_output("embeddings"),
+            Self::Score(args) => args.job.named_output("scores"),
+            Self::Classify(args) => args.job.named_output("classes"),
+            Self::Head(HeadCommand::Fit(args)) => Some(args.output.clone()),
+            Self::Head(HeadCommand::Eval(args)) => args.json.clone(),
+            Self::Merge(args) => Some(args.output.clone()),
+            _ => None,
+        }
+    }
 }
 
 /// When to show progress.

@@ -2,7 +2,7 @@ use std::ffi::OsString;
 use std::fs;
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, CommandFactory};
 use toml::{Table, Value};
 
 use crate::Failure;
@@ -13,7 +13,8 @@ pub(crate) struct RunArgs {
     #[arg(value_name = "PIPELINE.toml")]
     pipeline: PathBuf,
 
-    /// Options and inputs added to the file's, which they override
+    /// Options and inputs added to the file's, which they override; of a list, each job takes the options that
+    /// its command has
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "OPTION")]
     more: Vec<String>,
 }
@@ -44,12 +45,40 @@ impl RunArgs {
         let text = fs::read_to_string(&self.pipeline).map_err(|e| Failure::Run(format!("{path}: {e}")))?;
         let (jobs, is_list, goes_on) =
             parse(&text).map_err(|message| Failure::Usage(format!("{path}: {message}")))?;
-        let line = |words: Vec<String>| {
-            let words = words.into_iter().chain(self.more.iter().cloned());
+        let more = groups(&self.more);
+        let knows: Vec<Vec<bool>> =
+            jobs.iter().map(|job| more.iter().map(|group| takes(job, group)).collect()).collect();
+        // What no job takes is left to all, to be refused by name.
+        let wanted = |job: usize, group: usize| knows[job][group] || !knows.iter().any(|job| job[group]);
+        let line = |(i, words): (usize, Vec<String>)| {
+            let mine = more.iter().enumerate().filter(|(g, _)| wanted(i, *g)).flat_map(|(_, group)| *group);
+            let words = words.into_iter().chain(mine.cloned());
             std::iter::once("mamba-seq".to_owned()).chain(words).map(OsString::from).collect()
         };
-        Ok(Pipeline { jobs: jobs.into_iter().map(line).collect(), is_list, goes_on })
+        Ok(Pipeline { jobs: jobs.into_iter().enumerate().map(line).collect(), is_list, goes_on })
     }
+}
+
+/// Added words, each option with its values; inputs by themselves.
+fn groups(words: &[String]) -> Vec<&[String]> {
+    let is_option = |word: &String| word.len() > 1 && word.starts_with('-') && word.parse::<f64>().is_err();
+    words.chunk_by(|_, next| !is_option(next)).collect()
+}
+
+/// Whether the command of a job has the option that a group begins with.
+fn takes(job: &[String], group: &[String]) -> bool {
+    let Some(option) = group.first().and_then(|word| word.strip_prefix('-')) else { return true };
+    let program = super::Cli::command();
+    let command = job.iter().try_fold(&program, |command, word| match command.has_subcommands() {
+        true => command.find_subcommand(word).ok_or(Some(command)),
+        false => Err(Some(command)),
+    });
+    let (Ok(command) | Err(Some(command))) = command else { return true };
+    let fits = |arg: &clap::Arg| match option.strip_prefix('-') {
+        Some(long) => arg.get_long() == long.split('=').next(),
+        None => arg.get_short().is_some_and(|short| option.starts_with(short)),
+    };
+    command.get_arguments().chain(program.get_arguments()).any(fits)
 }
 
 /// Commands that a file may name.

@@ -38,6 +38,14 @@ impl Task {
         }
     }
 
+    /// The file of its head.
+    pub(crate) fn head(&self) -> Option<&Path> {
+        match self {
+            Self::Classify { head, .. } => head.as_deref(),
+            _ => None,
+        }
+    }
+
     /// The track that an output of this name is; `None` for Parquet.
     pub(crate) fn track(&self, path: &Path) -> Option<Track> {
         let ending = path.extension()?.to_str()?.to_ascii_lowercase();

@@ -14,7 +14,7 @@ use mseq_sink::Pending;
 use mseq_source::{AudioOptions, AudioSource, Channel, Loudness, Recording, SampleKind};
 
 use super::model_files;
-use crate::args::{Columns, EnhanceArgs, InputPlan, Normalize};
+use crate::args::{Columns, EnhanceArgs, InputPlan, Normalize, keep_apart};
 use crate::progress::{Progress, Unit};
 use crate::{Failure, say};
 
@@ -164,9 +164,8 @@ fn open(args: &EnhanceArgs, rate: NonZeroU32) -> Result<(AudioSource, PathBuf), 
         }
         (None, None) => return Err(Failure::Usage("standard input needs -o PATH".into())),
     };
-    if input.is_some_and(|input| same_file(&input, &output)) {
-        return Err(Failure::Usage(format!("{}: is the input; give another -o", output.display())));
-    }
+    let model = [Path::new(&args.model)];
+    keep_apart("-o", &output, input.as_deref().into_iter().chain(model))?;
     mseq_sink::check_output(&output)?;
     match plan {
         InputPlan::Audio(set, options) => Ok((AudioSource::open(set, options, BLOCK), output)),
@@ -205,10 +204,6 @@ fn at(path: &Path, e: &dyn std::fmt::Display) -> Failure {
 
 fn too_long(input: &str) -> Failure {
     Failure::Run(format!("{input}: is too long for a WAV file of 4 GiB as output; split it first"))
-}
-
-fn same_file(one: &Path, other: &Path) -> bool {
-    matches!((one.canonicalize(), other.canonicalize()), (Ok(a), Ok(b)) if a == b)
 }
 
 /// What the reader hands over.

@@ -11,7 +11,7 @@ use mseq_head::{
 use mseq_model::{Checkpoint, RowHead};
 
 use super::embed::command_text;
-use crate::args::{EvalArgs, FitArgs, HeadCommand, Labelled};
+use crate::args::{EvalArgs, FitArgs, HeadCommand, Labelled, keep_apart};
 use crate::{Failure, say};
 
 /// `mamba-seq head`.
@@ -32,6 +32,7 @@ fn read(data: &Labelled) -> Result<(Table, Option<Labels>), Failure> {
 fn run_fit(args: &FitArgs, quiet: bool, line: &[OsString]) -> Result<(), Failure> {
     let options =
         FitOptions { strength: args.strength()?, class_weight: args.class_weight(), seed: args.seed };
+    keep_apart("-o", &args.output, args.data.files())?;
     mseq_sink::check_output(&args.output)?;
     let (table, labels) = read(&args.data)?;
     let examples = Examples::new(&table, labels.as_ref(), args.numeric, None)?;
@@ -65,6 +66,10 @@ fn run_fit(args: &FitArgs, quiet: bool, line: &[OsString]) -> Result<(), Failure
 }
 
 fn run_eval(args: &EvalArgs) -> Result<(), Failure> {
+    if let Some(json) = &args.json {
+        keep_apart("--json", json, args.data.files().chain([&*args.head]))?;
+        mseq_sink::check_output(json)?;
+    }
     let head = Head::read(&args.head)?;
     let (table, labels) = read(&args.data)?;
     head.origin.check(&args.head, &Origin::of(&table))?;

@@ -1,7 +1,27 @@
+use std::collections::HashMap;
+use std::ffi::OsString;
+
 use clap::Parser;
 
 use crate::args::{Cli, RunArgs};
 use crate::{Failure, say};
+
+/// Fails when two jobs write one file: the first would be lost.
+fn apart(jobs: &[(Cli, Vec<OsString>)]) -> Result<(), String> {
+    let mut seen = HashMap::new();
+    for (i, (cli, _)) in jobs.iter().enumerate() {
+        let Some(output) = cli.command.output() else { continue };
+        let Ok(path) = std::path::absolute(&output) else { continue };
+        if let Some(before) = seen.insert(path, i + 1) {
+            return Err(format!(
+                "jobs {before} and {} both write {}; give each an output of its own",
+                i + 1,
+                output.display()
+            ));
+        }
+    }
+    Ok(())
+}
 
 /// `mamba-seq run`: one job, or a list of them with a summary.
 ///
@@ -27,6 +47,7 @@ pub(crate) fn run(args: &RunArgs, quiet: bool) -> Result<(), Failure> {
             }
         }
     }
+    apart(&jobs).map_err(|what| Failure::Usage(format!("{}: {what}", args.file())))?;
     if !pipeline.is_list {
         return jobs.into_iter().try_for_each(|(cli, line)| super::run(cli, &line));
     }

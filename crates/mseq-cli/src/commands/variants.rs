@@ -1,7 +1,7 @@
 //! `mamba-seq variants`: what each alternative allele of a VCF does to a model's view of the reference.
 
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -15,7 +15,7 @@ use mseq_source::{DnaTokenizer, Strands};
 
 use super::embed::command_text;
 use super::model_files;
-use crate::args::{OnBadRecord, VariantStrand, VariantsArgs};
+use crate::args::{OnBadRecord, VariantStrand, VariantsArgs, keep_apart};
 use crate::progress::{Progress, Unit};
 use crate::{Failure, say};
 
@@ -23,8 +23,7 @@ pub(super) fn run(args: &VariantsArgs, quiet: bool, line: &[OsString]) -> Result
     args.refuse()?;
     let output = output(args)?;
     check_output(output.path())?;
-    same_file(&args.vcf, output.path())?;
-    same_file(&args.reference, output.path())?;
+    keep_apart("-o", output.path(), [&*args.vcf, &*args.reference])?;
     let checkpoint = Checkpoint::open(model_files(&args.model)?)?;
     super::reads_dna(&checkpoint)?;
     checkpoint.config.reads_left_to_right()?;
@@ -142,18 +141,6 @@ fn output(args: &VariantsArgs) -> Result<VariantOutput, Failure> {
             "-o {}: is none of .parquet, .vcf and .vcf.gz, which are what `variants` writes",
             path.display()
         ))),
-    }
-}
-
-/// Fails when an input would be replaced.
-fn same_file(input: &Path, output: &Path) -> Result<(), Failure> {
-    match (input.canonicalize(), output.canonicalize()) {
-        (Ok(a), Ok(b)) if a == b => Err(Failure::Usage(format!(
-            "the output {} is the input {}; choose another -o",
-            output.display(),
-            input.display()
-        ))),
-        _ => Ok(()),
     }
 }
 

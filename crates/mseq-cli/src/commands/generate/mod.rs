@@ -14,7 +14,7 @@ use mseq_source::{DnaTokenizer, InputSet, SequenceSource};
 
 use self::sound::WavFiles;
 use super::model_files;
-use crate::args::GenerateArgs;
+use crate::args::{GenerateArgs, keep_apart};
 use crate::{Failure, say};
 
 /// Bases of a block of the source.
@@ -66,7 +66,24 @@ pub(super) fn run(args: &GenerateArgs, quiet: bool) -> Result<(), Failure> {
     let letters = Letters::new(&checkpoint);
     let tokenizer = DnaTokenizer::new(&checkpoint.tokens.letters, checkpoint.tokens.unknown);
     let stdout = args.output == Path::new("-");
-    for path in (!stdout).then_some(&args.output).into_iter().chain(&args.save_state) {
+    let reads = || {
+        let prompt = args.prompt.as_deref().into_iter().chain(args.model.as_deref()).map(Path::new);
+        prompt.chain(args.from_state.as_deref())
+    };
+    let output = (!stdout).then_some(&args.output);
+    if let Some(path) = output {
+        keep_apart("-o", path, reads())?;
+        check_output(path)?;
+    }
+    if let Some(path) = &args.save_state {
+        // The state that it goes on from may be replaced, at the end.
+        keep_apart("--save-state", path, reads().filter(|read| Some(*read) != args.from_state.as_deref()))?;
+        if output.is_some_and(|output| output == path) {
+            return Err(Failure::Usage(format!(
+                "-o and --save-state are both {}; choose another",
+                path.display()
+            )));
+        }
         check_output(path)?;
     }
     let sha256 = checkpoint.files().sha256()?;
@@ -74,8 +91,8 @@ pub(super) fn run(args: &GenerateArgs, quiet: bool) -> Result<(), Failure> {
         None => None,
         Some(path) => Some(load_generation(path, &checkpoint.shape, &sha256)?),
     };
-    let seed = args.seed.or(saved.as_ref().map(|(_, with)| with.seed)).unwrap_or(0);
-    let sampling = sampling(args, seed)?;
+    let sampling = sampling(args, saved.as_ref().map(|(_, with)| with.sampling))?;
+    let seed = sampling.seed;
     let prompts = match &saved {
         Some((_, with)) => Prompts { names: with.names.clone(), ids: Vec::new(), unknown: 0 },
         None => match rate {
@@ -167,7 +184,7 @@ pub(super) fn run(args: &GenerateArgs, quiet: bool) -> Result<(), Failure> {
         }
         let drawn = draw(generator.as_mut(), args.tokens, first, &mut sink, &watch)?;
         let with =
-            SavedGeneration { model_sha256: sha256.clone(), names: (0..here).map(name).collect(), seed };
+            SavedGeneration { model_sha256: sha256.clone(), names: (0..here).map(name).collect(), sampling };
         // A signal behind the last token finds the work done.
         if let Some(signal) = watch.came().filter(|_| drawn < args.tokens || first + here < total) {
             let kept = keep_what_is_drawn(args, sink)?;
@@ -258,8 +275,9 @@ fn interrupted(signal: Signal, args: &GenerateArgs, drawn: u64, kept: Option<Pat
                 Some("-") => "written".to_owned(),
                 _ => format!("in {}", kept.display()),
             };
+            let model = args.model.as_ref().map_or(String::new(), |model| format!(" --model {model}"));
             format!(
-                "{so_far}: they are {place}, the state in {state}; go on with --from-state {state} --tokens {left}"
+                "{so_far}: they are {place}, the state in {state}; go on with --from-state {state} --tokens {left}{model}"
             )
         }
         (None, None) => format!("{so_far}: nothing is kept; with --save-state they and the state would be"),
@@ -268,15 +286,19 @@ fn interrupted(signal: Signal, args: &GenerateArgs, drawn: u64, kept: Option<Pat
     Failure::Signal(signal, message)
 }
 
-fn sampling(args: &GenerateArgs, seed: u64) -> Result<Sampling, Failure> {
-    if !args.temperature.is_finite() || args.temperature < 0.0 {
-        return Err(Failure::Usage(format!("--temperature {} is not 0 or more", args.temperature)));
+/// How tokens are drawn: as the options say, else as before, else from all that is likely.
+fn sampling(args: &GenerateArgs, saved: Option<Sampling>) -> Result<Sampling, Failure> {
+    let before = saved.unwrap_or(Sampling { temperature: 1.0, top_k: 0, top_p: 1.0, seed: 0 });
+    let temperature = args.temperature.unwrap_or(before.temperature);
+    if !temperature.is_finite() || temperature < 0.0 {
+        return Err(Failure::Usage(format!("--temperature {temperature} is not 0 or more")));
     }
-    if !(args.top_p > 0.0 && args.top_p <= 1.0) {
-        return Err(Failure::Usage(format!("--top-p {} is not above 0 and up to 1", args.top_p)));
+    let top_p = args.top_p.unwrap_or(before.top_p);
+    if !(top_p > 0.0 && top_p <= 1.0) {
+        return Err(Failure::Usage(format!("--top-p {top_p} is not above 0 and up to 1")));
     }
-    let (temperature, top_k, top_p) = (args.temperature, args.top_k.unwrap_or(0), args.top_p);
-    Ok(Sampling { temperature, top_k, top_p, seed })
+    let top_k = args.top_k.unwrap_or(before.top_k);
+    Ok(Sampling { temperature, top_k, top_p, seed: args.seed.unwrap_or(before.seed) })
 }
 
 /// What the command line names, as tokens.
