@@ -376,6 +376,11 @@ fn a_head_is_for_its_model_layer_and_pool() {
 
 /// The golden model with a head of its own, as `name.weight` and `name.bias`.
 fn with_head(folder: &Path, name: &str, config: &str) -> (PathBuf, Vec<f32>, Vec<f32>) {
+    with_heads(folder, &[(name, 3)], config)
+}
+
+/// The same with any number of heads of at most three outputs.
+fn with_heads(folder: &Path, heads: &[(&str, usize)], config: &str) -> (PathBuf, Vec<f32>, Vec<f32>) {
     let from = PathBuf::from(golden_model(SMALL));
     let to = folder.join("own");
     std::fs::create_dir_all(&to).unwrap();
@@ -390,8 +395,10 @@ fn with_head(folder: &Path, name: &str, config: &str) -> (PathBuf, Vec<f32>, Vec
     let view =
         |shape: Vec<usize>, data| safetensors::tensor::TensorView::new(safetensors::Dtype::F32, shape, data);
     let mut tensors = file.tensors();
-    tensors.push((format!("{name}.weight"), view(vec![3, 29], &w).unwrap()));
-    tensors.push((format!("{name}.bias"), view(vec![3], &b).unwrap()));
+    for &(name, outputs) in heads {
+        tensors.push((format!("{name}.weight"), view(vec![outputs, 29], &w[..4 * 29 * outputs]).unwrap()));
+        tensors.push((format!("{name}.bias"), view(vec![outputs], &b[..4 * outputs]).unwrap()));
+    }
     std::fs::write(to.join("model.safetensors"), safetensors::serialize(tensors, None).unwrap()).unwrap();
     (to, weight, bias)
 }
@@ -439,5 +446,14 @@ fn a_models_own_head_pools_as_its_config_says() {
         // Embeddings do not care.
         let ran = run(&["embed", "x.fa", "-o", "e.parquet"]);
         assert_eq!(ran.code, 0, "{}", ran.stderr);
+    }
+    // One output is a number, and of two heads nothing says which is meant.
+    for (heads, word) in [
+        (&[("score", 1)][..], "one output"),
+        (&[("score", 3), ("classifier", 3)], "score.weight, classifier.weight"),
+    ] {
+        with_heads(folder.path(), heads, r#""pooling_strategy": "mean", "#);
+        let ran = run(&["classify", "x.fa", "-o", "no.parquet"]);
+        assert!(ran.code == 1 && ran.stderr.contains(word), "{word}: {}", ran.stderr);
     }
 }

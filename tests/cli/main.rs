@@ -6,6 +6,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod apart;
 mod array;
 mod audio;
 mod audio_bad;

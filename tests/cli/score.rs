@@ -221,6 +221,12 @@ fn tracks_hold_the_bits_of_the_table() {
     let program = "import pyBigWig\nb = pyBigWig.open('r.bw')\nprint(sorted(b.chroms().items()), b.intervals('b')[0][:2])\n";
     let printed = run_python(&python, folder.folder.path(), program);
     assert_eq!(printed.trim(), "[('b', 1000), ('z9', 2345)] (5, 9)");
+    // And so do windows with gaps between them.
+    let ran = folder.score(&["-o", "g.bw", "--window", "100", "--stride", "400"]);
+    assert_eq!((ran.code, ran.stderr.as_str()), (0, ""));
+    let program = "import pyBigWig\nprint(sorted(pyBigWig.open('g.bw').chroms().items()))\n";
+    let printed = run_python(&python, folder.folder.path(), program);
+    assert_eq!(printed.trim(), "[('b', 1000), ('z9', 2345)]");
     let program = "import pyBigWig\nb = pyBigWig.open('x.bw')\nfor c, n in sorted(b.chroms().items()):\n print('#', c, n)\n \
                    for s, e, v in b.intervals(c) or ():\n  print(c, s, e, repr(v))\n";
     let printed = run_python(&python, folder.folder.path(), program);

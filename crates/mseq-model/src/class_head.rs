@@ -153,6 +153,12 @@ impl Checkpoint {
                 "has no classification head (score.*, classifier.*, classification_head.*); fit one with `mamba-seq head fit` and give it with --head".into(),
             );
         };
+        let there = |name: &&str| self.weights().get(&format!("{name}.weight")).is_some();
+        if let [one, other, ..] = NAMES.into_iter().filter(there).collect::<Vec<_>>()[..] {
+            return refuse(format!(
+                "has two heads ({one}.weight, {other}.weight), and nothing says which one counts"
+            ));
+        }
         let config = self.files().json("config.json")?.unwrap_or(Value::Null);
         let kind = config.get("problem_type").and_then(Value::as_str).unwrap_or_default();
         if ["regression", "multi_label_classification"].contains(&kind) {
@@ -180,6 +186,11 @@ impl Checkpoint {
         };
         let weight = read("weight")?.unwrap_or_default();
         let labels = weight.len() / self.shape.d_model;
+        if labels == 1 {
+            return refuse(format!(
+                "its head ({name}.weight) has one output: a number, and no choice of classes"
+            ));
+        }
         let bias = read("bias")?.unwrap_or_else(|| vec![0.0; labels]);
         let names = config.get("id2label").and_then(Value::as_object);
         let class = |i: usize| {

@@ -236,7 +236,13 @@ impl VcfReader {
             if !text.starts_with('#') {
                 return Err(bad(format!("line {}: a record before the line of column names", reader.line)));
             }
-            parser.parse_partial(text.as_bytes()).map_err(|e| bad(format!("line {}: {e}", reader.line)))?;
+            // Of the lines between the version and the names nothing is read here. Repeated ones, and ones that lack
+            // a field, are common where files were merged: they are passed on as they are.
+            if reader.line == 1 || !text.starts_with("##") {
+                parser
+                    .parse_partial(text.as_bytes())
+                    .map_err(|e| bad(format!("line {}: {e}", reader.line)))?;
+            }
             if text.starts_with("##") {
                 reader.meta.push(text);
                 continue;
@@ -379,6 +385,17 @@ mod tests {
             let message = open(text).err().unwrap().to_string();
             assert!(message.starts_with("v.vcf: ") && message.contains(want), "{message}");
         }
+    }
+
+    #[test]
+    fn headers_that_repeat_themselves_are_read() {
+        let line = "##INFO=<ID=DP,Number=1,Type=Integer>\n##contig=<ID=c,length=9>\n";
+        let text = format!(
+            "##fileformat=VCFv4.3\n{line}{line}#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\nc\t1\t.\tA\tC\t.\t.\t.\n"
+        );
+        let mut reader = open(&text).unwrap();
+        assert_eq!(reader.header().0.len(), 5);
+        assert_eq!(reader.next().unwrap().unwrap().line, 7);
     }
 
     #[test]

@@ -9,6 +9,17 @@ use mseq_source::Strands;
 use super::{JobArgs, JobPlan, OnBadRecord};
 use crate::Failure;
 
+impl JobPlan {
+    /// Whether a contig may end behind its last row.
+    pub(crate) fn leaves_gaps(&self) -> bool {
+        let apart = |format| {
+            let windows = self.windows(format);
+            windows.length().zip(windows.stride()).is_some_and(|(length, stride)| stride > length)
+        };
+        self.reading.bed.is_some() || [SequenceFormat::Fasta, SequenceFormat::Fastq].into_iter().any(apart)
+    }
+}
+
 impl JobArgs {
     /// A track has one value a base: nothing in it may overlap, and nothing goes with it.
     pub(super) fn check_track(&self, plan: &JobPlan, path: &Path) -> Result<(), Failure> {
@@ -16,12 +27,11 @@ impl JobArgs {
         if plan.audio.is_some() {
             return refuse("a track lies along a genome, and the model reads audio;");
         }
-        let whole =
-            matches!(plan.output, Output::Track(_, Track::BigWig { .. })) && plan.reading.bed.is_some();
+        let whole = matches!(plan.output, Output::Track(_, Track::BigWig { .. })) && plan.leaves_gaps();
         if whole && (plan.inputs.has_stdin() || self.on_bad_record == OnBadRecord::Skip) {
             return refuse(
-                "a bigWig of intervals has the lengths of all contigs, for which the input is read before, and can't \
-                 be from standard input or with --on-bad-record skip;",
+                "a bigWig of intervals, or of windows with gaps between, has the lengths of all contigs, for which the \
+                 input is read before, and can't be from standard input or with --on-bad-record skip;",
             );
         }
         for format in [SequenceFormat::Fasta, SequenceFormat::Fastq] {

@@ -75,7 +75,7 @@ pub(crate) fn run(
     let device = opened.iter().map(|opened| opened.device.as_str()).collect::<Vec<_>>().join(", ");
     config.grid = opened.iter().map(|opened| opened.grid).max().unwrap_or(1).min(config.chunk);
 
-    if config.regions.is_some() && matches!(plan.output, Output::Track(_, Track::BigWig { .. })) {
+    if plan.leaves_gaps() && matches!(plan.output, Output::Track(_, Track::BigWig { .. })) {
         let whole = whole_lengths(&plan)?;
         if let Output::Track(_, Track::BigWig { lengths }) = &mut plan.output {
             *lengths = whole;
@@ -347,7 +347,7 @@ fn digest(plan: &JobPlan, layout: &RowLayout, metadata: &[(String, String)]) -> 
     digest
 }
 
-/// Bases of each record, which intervals alone don't tell.
+/// Bases of each record, which rows with gaps between them do not tell.
 fn whole_lengths(plan: &JobPlan) -> Result<Option<Arc<[u64]>>, Failure> {
     match &plan.inputs {
         InputPlan::Sequences(set) => Ok(Some(mseq_source::count(set)?.lengths.into())),

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use mseq_core::{Layer, Pool};
 use mseq_head::{
-    ClassReport, Examples, FitOptions, Head, Interval, Labels, NumberReport, Origin, Predictor, Table,
-    Targets, class_report, fit, number_report,
+    ClassReport, ClassWeight, Examples, FitOptions, Head, Interval, Labels, NumberReport, Origin, Predictor,
+    Table, Targets, class_report, fit, number_report,
 };
 use mseq_model::{Checkpoint, RowHead};
 
@@ -30,6 +30,11 @@ fn read(data: &Labelled) -> Result<(Table, Option<Labels>), Failure> {
 }
 
 fn run_fit(args: &FitArgs, quiet: bool, line: &[OsString]) -> Result<(), Failure> {
+    if args.numeric && matches!(args.class_weight(), ClassWeight::Balanced) {
+        return Err(Failure::Usage(
+            "--class-weight has no meaning with --numeric, which has no classes".into(),
+        ));
+    }
     let options =
         FitOptions { strength: args.strength()?, class_weight: args.class_weight(), seed: args.seed };
     keep_apart("-o", &args.output, args.data.files())?;

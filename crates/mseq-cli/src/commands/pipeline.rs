@@ -51,6 +51,8 @@ pub(crate) fn run(args: &RunArgs, quiet: bool) -> Result<(), Failure> {
     if !pipeline.is_list {
         return jobs.into_iter().try_for_each(|(cli, line)| super::run(cli, &line));
     }
+    // -q behind the file's name went to each job.
+    let quiet = quiet || jobs.iter().all(|(cli, _)| cli.quiet);
     let (all, mut done, mut failed) = (jobs.len(), 0, Vec::new());
     for (i, (cli, line)) in jobs.into_iter().enumerate() {
         if !quiet {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use hound::{SampleFormat, WavSpec, WavWriter};
 use mseq_model::{Checkpoint, Encoding, Error};
-use mseq_source::{AudioOptions, AudioSource, InputSet, Loudness, mulaw_level};
+use mseq_source::{AudioOptions, AudioSource, Channel, InputSet, Loudness, mulaw_level};
 
 use super::{BLOCK, Prompts};
 use crate::Failure;
@@ -33,7 +33,7 @@ pub(super) fn prompts(args: &GenerateArgs, rate: u32) -> Result<Prompts, Failure
         ));
     };
     let options = AudioOptions {
-        channel: None,
+        channel: Some(Channel::Mix),
         model_rate: NonZeroU32::new(rate).unwrap_or(NonZeroU32::MIN),
         hop: NonZeroU32::MIN,
         mulaw: true,
