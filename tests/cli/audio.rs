@@ -336,6 +336,29 @@ fn a_pipe_is_a_recording_too() {
     ] {
         let ran = mamba_seq_with_input(place.folder.path(), &[&args[..], more].concat(), &bytes);
         assert!(ran.code == 2 && ran.stderr.contains(words), "{}", ran.stderr);
+        // Nor can a named pipe, which nobody opens.
+        #[cfg(unix)]
+        {
+            let pipe = place.folder.path().join("pipe");
+            assert!(pipe.exists() || Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+            let named = [&["embed", "pipe"], &args[2..], more].concat();
+            let ran = mamba_seq(place.folder.path(), &named);
+            assert!(ran.code == 2 && ran.stderr.contains(words), "{}", ran.stderr);
+        }
+    }
+    #[cfg(unix)]
+    for pool in ["mean", "none"] {
+        let mut cat = Command::new("sh")
+            .args(["-c", "cat x.wav > pipe"])
+            .current_dir(place.folder.path())
+            .spawn()
+            .unwrap();
+        let from = |input| [&["embed", input], &args[2..], &["--pool", pool]].concat();
+        let ran = mamba_seq(place.folder.path(), &from("pipe"));
+        assert_eq!((ran.code, ran.stderr.as_str()), (0, ""), "{pool}");
+        assert!(cat.wait().unwrap().success());
+        let file = mamba_seq(place.folder.path(), &from("x.wav"));
+        assert_eq!(values(&stream_rows(&ran.stdout)), values(&stream_rows(&file.stdout)), "{pool}");
     }
 }
 

@@ -190,7 +190,7 @@ fn films_and_broken_songs_as_ffmpeg_makes_them() {
     let ran = mamba_seq(folder.path(), &["embed", "b.mp3", "-o", "o.parquet", "-q", "--device", "cpu"]);
     assert!(ran.code == 1 && ran.stderr.starts_with(&format!("error: {line}")), "{}", ran.stderr);
     // A hole in the middle shows, whether the file counts its samples or not; an end that is missing shows in
-    // the count.
+    // its last frame, or in the count.
     ffmpeg(&[&tone[..], &["-c:a", "libmp3lame", "-write_xing", "0", "e.mp3"]].concat());
     let uncounted = std::fs::read(folder.path().join("e.mp3")).unwrap();
     let middle = song.len() / 2;
@@ -201,12 +201,15 @@ fn films_and_broken_songs_as_ffmpeg_makes_them() {
     };
     write("c.mp3", &punched(&song));
     write("f.mp3", &punched(&uncounted));
-    write("d.mp3", &song[..middle]);
+    write("d.mp3", &uncounted[..middle]);
+    let frame = song[..middle].windows(2).rposition(|two| two == b"\xff\xfb").unwrap();
+    write("g.mp3", &song[..frame]);
     for (input, words) in [
         ("c.mp3", "hold no MP3 frame, and the sound goes on behind them; the file is damaged"),
         ("f.mp3", "hold no MP3 frame, and the sound goes on behind them; the file is damaged"),
         ("-", "hold no MP3 frame, and the sound goes on behind them; the file is damaged"),
-        ("d.mp3", "88200 samples: the file is truncated or damaged"),
+        ("d.mp3", "it was cut off; the file is damaged"),
+        ("g.mp3", "88200 samples: the file is truncated or damaged"),
     ] {
         let args = ["embed", input, "-o", "o.parquet", "-q", "--device", "cpu", "--model", "mamba-audio-2m"];
         let ran = mamba_seq_with_input(folder.path(), &args, &punched(&uncounted));

@@ -81,9 +81,9 @@ impl InputPlan {
             ));
         }
         let plan = Self::Audio(InputSet::resolve_audio(args, recursive)?, options);
-        if plan.has_stdin() && options.loudness == mseq_source::Loudness::TwoPass {
+        if plan.reads_once() && options.loudness == mseq_source::Loudness::TwoPass {
             return Err(Failure::Usage(
-                "--normalize two-pass reads the input twice, and standard input can't be; use fixed:STD or none"
+                "--normalize two-pass reads the input twice, and a pipe can't be; use fixed:STD or none"
                     .into(),
             ));
         }
@@ -110,8 +110,10 @@ impl InputPlan {
         }
     }
 
-    pub(crate) fn has_stdin(&self) -> bool {
-        self.paths().contains(&None)
+    /// Whether one of them is standard input or a named pipe, and gives its bytes only once.
+    pub(crate) fn reads_once(&self) -> bool {
+        let pipe = |path: &Path| path.metadata().is_ok_and(|data| !data.is_file() && !data.is_dir());
+        self.paths().iter().any(|path| path.as_deref().is_none_or(pipe))
     }
 
     /// Bytes of all files, where that says something about progress.

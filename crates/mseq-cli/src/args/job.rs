@@ -379,14 +379,14 @@ impl JobArgs {
                 (InputPlan::resolve(&self.inputs, self.recursive, columns)?, window, stride)
             }
         };
-        if inputs.has_stdin() {
+        if inputs.reads_once() {
             let counts = [
                 (self.shard.is_some(), "--shard"),
                 (self.on_bad_record == OnBadRecord::Skip, "--on-bad-record skip"),
             ];
             if let Some((_, option)) = counts.iter().find(|(given, _)| *given) {
                 return Err(Failure::Usage(format!(
-                    "{option} reads the input twice, and standard input can't be; give a file"
+                    "{option} reads the input twice, and a pipe can't be; give a file"
                 )));
             }
         }

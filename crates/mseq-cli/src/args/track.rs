@@ -28,7 +28,7 @@ impl JobArgs {
             return refuse("a track lies along a genome, and the model reads audio;");
         }
         let whole = matches!(plan.output, Output::Track(_, Track::BigWig { .. })) && plan.leaves_gaps();
-        if whole && (plan.inputs.has_stdin() || self.on_bad_record == OnBadRecord::Skip) {
+        if whole && (plan.inputs.reads_once() || self.on_bad_record == OnBadRecord::Skip) {
             return refuse(
                 "a bigWig of intervals, or of windows with gaps between, has the lengths of all contigs, for which the \
                  input is read before, and can't be from standard input or with --on-bad-record skip;",

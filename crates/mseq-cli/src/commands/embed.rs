@@ -239,7 +239,7 @@ fn several(plan: &JobPlan, args: &JobArgs, devices: usize) -> Result<Option<Path
         return Ok(None);
     }
     let refuse = |what: &str| Failure::Usage(format!("--device {}: several devices {what}", args.device));
-    if plan.inputs.has_stdin() {
+    if plan.inputs.reads_once() {
         return Err(refuse("need an input that can be read twice; give a file"));
     }
     if args.keep.is_some() {

@@ -134,7 +134,7 @@ pub(super) fn check_size(
     quiet: bool,
 ) -> Result<(), Failure> {
     let each = row_bytes(plan, dim);
-    if plan.inputs.has_stdin() && plan.reading.bed.is_none() {
+    if plan.inputs.reads_once() && plan.reading.bed.is_none() {
         if !quiet {
             say::note(&format!(
                 "--pool none: one row a token, about {} a million tokens",
@@ -174,10 +174,9 @@ pub(super) fn dry_run(
     (budget, dim): (Budget, usize),
     places: &[Place],
 ) -> Result<(), Failure> {
-    if plan.inputs.has_stdin() {
+    if plan.inputs.reads_once() {
         return Err(Failure::Usage(
-            "--dry-run reads the input to count it, and standard input can't be read twice; give a file"
-                .into(),
+            "--dry-run reads the input to count it, and a pipe can't be read twice; give a file".into(),
         ));
     }
     let [place, ..] = places else { return Err(Failure::Run("no device".into())) };

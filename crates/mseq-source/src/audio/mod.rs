@@ -1,6 +1,8 @@
 //! Recordings to samples at the rate of a model, streaming.
 
+mod adts;
 mod coded;
+mod flac;
 mod follow;
 mod mp3;
 mod mp4;
@@ -314,19 +316,27 @@ fn seekable_file(path: &str, kind: Kind, mut file: File) -> Result<Box<dyn Decod
             follow::find_fault(&mut file, mp3::Frames::new()).map_err(io)?
         }
         Kind::Ogg => follow::find_fault(&mut file, ogg::Pages::default()).map_err(io)?,
+        Kind::Aac => follow::find_fault(&mut file, adts::Adts::default()).map_err(io)?,
         _ => None,
     };
     if let Some(what) = fault {
         return Err(AudioError::Header { path: path.to_owned(), what }.into());
     }
     let lead = if kind == Kind::Mp4 { mp4::lead(&mut file).map_err(io)? } else { None };
+    let frames = match kind {
+        Kind::Flac => {
+            let begin = mp3::tags(path, &mut file)?;
+            Some(flac::frame_bytes(&mut file, begin).map_err(io)?)
+        }
+        _ => None,
+    };
     file.seek(SeekFrom::Start(0)).map_err(io)?;
     let source: Box<dyn MediaSource> = match kind {
         // Of what has no count symphonia would make one, from the size and the first frames, and cut there.
         Kind::Mp3 | Kind::Aac => Box::new(ReadOnlySource::new(file)),
         _ => Box::new(file),
     };
-    Ok(Box::new(coded::Coded::open(path, source, lead)?))
+    Ok(Box::new(coded::Coded::open(path, source, coded::Known { lead, frames })?))
 }
 
 fn piped(path: &str, head: Vec<u8>, rest: impl Read + Send + Sync + 'static) -> Result<Box<dyn Decoder>> {
@@ -337,13 +347,25 @@ fn piped(path: &str, head: Vec<u8>, rest: impl Read + Send + Sync + 'static) -> 
         Kind::Mp4 => return Err(AudioError::Pipe { what: "M4A" }.into()),
         Kind::Mp3 => {
             let whole = follow::Followed { inner: whole, follow: mp3::Frames::new() };
-            Box::new(coded::Coded::open(path, Box::new(ReadOnlySource::new(whole)), None)?)
+            Box::new(coded::Coded::open(path, Box::new(ReadOnlySource::new(whole)), coded::Known::default())?)
         }
         Kind::Ogg => {
             let whole = follow::Followed { inner: whole, follow: ogg::Pages::default() };
-            Box::new(coded::Coded::open(path, Box::new(ReadOnlySource::new(whole)), None)?)
+            Box::new(coded::Coded::open(path, Box::new(ReadOnlySource::new(whole)), coded::Known::default())?)
         }
-        _ => Box::new(coded::Coded::open(path, Box::new(ReadOnlySource::new(whole)), None)?),
+        Kind::Aac => {
+            let whole = follow::Followed { inner: whole, follow: adts::Adts::default() };
+            Box::new(coded::Coded::open(path, Box::new(ReadOnlySource::new(whole)), coded::Known::default())?)
+        }
+        Kind::Flac => {
+            let follow = flac::Frames::default();
+            let known = coded::Known { frames: Some(follow.bytes()), lead: None };
+            let whole = follow::Followed { inner: whole, follow };
+            Box::new(coded::Coded::open(path, Box::new(ReadOnlySource::new(whole)), known)?)
+        }
+        _ => {
+            Box::new(coded::Coded::open(path, Box::new(ReadOnlySource::new(whole)), coded::Known::default())?)
+        }
     })
 }
 

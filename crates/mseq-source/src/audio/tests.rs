@@ -299,6 +299,78 @@ fn decoders_agree_with_ffmpeg() {
     assert!(e.contains("samples: the file is truncated or damaged; "), "{e}");
 }
 
+/// A stream that does not say how long it is, and ends within a frame; in a file and through a pipe.
+#[test]
+fn streams_without_a_count_that_were_cut_off_are_errors() {
+    if !has("ffmpeg", "-version") {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let sound = "aevalsrc=0.4*sin(2*PI*440*t)+0.2*(random(0)-0.5):s=16000:d=3";
+    for (name, args) in [
+        ("a.flac", &["-f", "flac"][..]),
+        ("a.mp3", &["-f", "mp3", "-write_xing", "0", "-id3v2_version", "0"]),
+        ("a.aac", &["-c:a", "aac", "-f", "adts"]),
+    ] {
+        // Through a pipe ffmpeg can't go back to write a count.
+        let whole = ffmpeg(&[&["-f", "lavfi", "-i", sound], args, &["-"]].concat());
+        let path = dir.path().join(name);
+        std::fs::write(&path, &whole).unwrap();
+        let want = floats(&ffmpeg(&["-i", path.to_str().unwrap(), "-f", "f32le", "-"])).len();
+        let piped = |bytes: &[u8]| -> crate::Result<usize> {
+            let (head, rest) = bytes.split_at(super::HEAD);
+            let mut decoder = super::piped("pipe", head.to_vec(), std::io::Cursor::new(rest.to_vec()))?;
+            let mut out = Vec::new();
+            while decoder.next(&mut out)? {}
+            Ok(out.len())
+        };
+        assert_eq!(read(&path, options(16_000, None), 1000).unwrap().0.len(), want, "{name}");
+        assert_eq!(piped(&whole).unwrap(), want, "{name}");
+        for cut in [1, 100] {
+            let short = &whole[..whole.len() - cut];
+            std::fs::write(&path, short).unwrap();
+            for e in [read(&path, options(16_000, None), 1000).unwrap_err(), piped(short).unwrap_err()] {
+                assert!(e.to_string().contains("was cut off"), "{name} {cut}: {e}");
+            }
+        }
+    }
+}
+
+/// What symphonia decodes wrong, or half, is refused.
+#[test]
+fn codings_that_are_not_decoded_right_are_refused() {
+    if !has("ffmpeg", "-version") {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let six = "aevalsrc=0.1|0.2*sin(900*t)|0.1*sin(t)|0.3*sin(300*t)|0.1|0.2:s=44100:d=1:c=5.1";
+    for (name, codec, want) in [
+        ("six.ogg", "libvorbis", "Ogg Vorbis of 6 channels is not supported; convert it: ffmpeg -i "),
+        ("six.m4a", "aac", "AAC of more than two channels is not supported; convert it: ffmpeg -i "),
+        ("six.aac", "aac", "AAC of more than two channels is not supported; convert it: ffmpeg -i "),
+    ] {
+        let path = dir.path().join(name);
+        ffmpeg(&["-f", "lavfi", "-i", six, "-c:a", codec, path.to_str().unwrap()]);
+        for channel in [None, Some(Channel::Mix)] {
+            let e = read(&path, options(16_000, channel), 1000).unwrap_err().to_string();
+            assert!(e.contains(want), "{name}: {e}");
+        }
+    }
+    // An AAC-LC whose configuration says that half of its sound is elsewhere, as HE-AAC encoders write it.
+    let path = dir.path().join("he.m4a");
+    let low = "aevalsrc=0.3*sin(2000*t):s=22050:d=1";
+    ffmpeg(&["-f", "lavfi", "-i", low, "-c:a", "aac", path.to_str().unwrap()]);
+    let good = std::fs::read(&path).unwrap();
+    assert!(read(&path, options(16_000, None), 1000).is_ok());
+    // ffmpeg writes the mark with the bit unset.
+    let mark = good.windows(3).position(|w| w[0] == 0x56 && w[1] == 0xe5 && w[2] & 0x80 == 0).unwrap();
+    let mut bad = good;
+    bad[mark + 2] |= 0x80;
+    std::fs::write(&path, &bad).unwrap();
+    let e = read(&path, options(16_000, None), 1000).unwrap_err().to_string();
+    assert!(e.contains("HE-AAC (spectral band replication) is not supported"), "{e}");
+}
+
 fn sox(args: &[&str]) -> Vec<u8> {
     let out = Command::new("sox").args(args).output().unwrap();
     assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));

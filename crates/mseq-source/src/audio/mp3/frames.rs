@@ -4,6 +4,7 @@
 use std::fmt;
 
 use super::is_frame;
+use crate::audio::adts::cut_off;
 use crate::audio::follow::Follow;
 
 /// What a decoder would pass over.
@@ -47,6 +48,8 @@ pub(crate) struct Frames {
     frames: u64,
     /// How many its head says there are.
     counted: Option<u64>,
+    /// Where the frame begins that `skip` is of.
+    frame: Option<u64>,
     /// Another format behind tags of this one: nothing is followed.
     aside: bool,
 }
@@ -57,7 +60,7 @@ const AHEAD: usize = 1_500;
 impl Frames {
     pub(crate) fn new() -> Self {
         let (skip, padding, lost, frames, counted, aside) = (0, true, None, 0, None, false);
-        Self { at: 0, held: Vec::new(), skip, padding, lost, frames, counted, aside }
+        Self { at: 0, held: Vec::new(), skip, padding, lost, frames, counted, frame: None, aside }
     }
 
     /// Goes on while so many bytes are there.
@@ -80,7 +83,7 @@ impl Frames {
                     (None, Some(count)) if self.frames == 0 => self.counted = Some(count),
                     _ => self.frames += 1,
                 }
-                self.skip = bytes as u64;
+                (self.skip, self.frame) = (bytes as u64, Some(here));
                 self.padding = false;
             } else if let (Some(bytes), Some(from)) = (frame, self.lost)
                 // What follows tells a frame from bytes that look like the head of one.
@@ -90,7 +93,7 @@ impl Frames {
             {
                 return Err(Fault::Gap { from, to: here });
             } else if let (Some(bytes), None) = (tag_bytes(rest), self.lost) {
-                self.skip = bytes;
+                (self.skip, self.frame) = (bytes, None);
                 self.padding = true;
             } else if self.frames == 0 && self.counted.is_none() && self.lost.is_none() && other(rest) {
                 self.aside = true;
@@ -118,7 +121,11 @@ impl Follow for Frames {
     }
 
     fn finish(&mut self) -> Result<(), String> {
-        self.follow(1).map_err(|fault| fault.to_string())
+        self.follow(1).map_err(|fault| fault.to_string())?;
+        match self.frame {
+            Some(at) if self.skip > 0 => Err(cut_off(at, self.skip)),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -262,6 +269,16 @@ mod tests {
         let from = end.len() - 417 - 418;
         end[from..from + 417].fill(3);
         assert_eq!(fault(&end), gap(from, from + 417));
+    }
+
+    #[test]
+    fn a_last_frame_that_is_not_whole_is_found() {
+        let whole = frames(20);
+        let last = whole.len() - 418;
+        for missing in [1, 300] {
+            let cut = fault(&whole[..whole.len() - missing]);
+            assert_eq!(cut, Some(cut_off(last as u64, missing as u64)), "{missing}");
+        }
     }
 
     #[test]

@@ -23,7 +23,7 @@ pub(super) fn behind_tags<F: Read + Seek>(path: &str, file: &mut F) -> Result<Ve
 }
 
 /// Where the tags end.
-fn tags<F: Read + Seek>(path: &str, file: &mut F) -> Result<u64> {
+pub(super) fn tags<F: Read + Seek>(path: &str, file: &mut F) -> Result<u64> {
     let io = |cause| crate::Error::Io { path: path.to_owned(), cause };
     let header = |what: String| crate::Error::from(AudioError::Header { path: path.to_owned(), what });
     let mut at = 0;
