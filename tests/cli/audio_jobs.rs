@@ -85,3 +85,60 @@ fn shards_join_to_the_whole() {
     let ran = mamba_seq(place.folder.path(), &[&merge[..merge.len() - 1]].concat());
     assert_eq!(ran.code, 1, "{}", ran.stderr);
 }
+
+/// With `--context` a recording is shared out, too, between its pieces.
+#[test]
+fn shards_part_a_recording_between_pieces_of_context() {
+    for model in [clean_model(), frames_model()] {
+        let place = Place::new(model);
+        // The long one at another rate than the model's, beside shorter ones and one of no sample.
+        for (i, (rate, samples)) in
+            [(16_000, 9_000), (44_100, 200_000), (8_000, 0), (8_000, 30_000)].into_iter().enumerate()
+        {
+            let spec = WavSpec { sample_rate: rate, ..PCM };
+            write_wav(&place.at(&format!("r{i}.wav")), spec, &sound(i as u32, samples));
+        }
+        let inputs = ["r0.wav", "r1.wav", "r2.wav", "r3.wav"];
+        for (options, of) in [
+            (&["--window", "50ms", "--context", "30", "--overlap", "7"][..], 4),
+            (&["--window", "90ms", "--stride", "40ms", "--context", "30", "--overlap", "7"], 3),
+            (&["--window", "333", "--context", "11"], 7),
+            (&["--pool", "none", "--context", "30", "--overlap", "12"], 3),
+            (&["--window", "record", "--context", "30"], 3),
+        ] {
+            place.embed(&inputs, options);
+            let whole = rows(&place.at("out.parquet"));
+            let mut merge = vec!["merge".to_owned(), "-o".into(), "merged.parquet".into(), "-q".into()];
+            let (mut counts, mut planned) = (Vec::new(), Vec::new());
+            for i in 1..=of {
+                let (shard, output) = (format!("{i}/{of}"), format!("s{i}.parquet"));
+                let options = [options, &["--shard", &shard, "-o", &output]].concat();
+                place.embed(&inputs, &options);
+                counts.push(rows(&place.at(&output)).len());
+                let plan = mamba_seq(
+                    place.folder.path(),
+                    &place.args(&inputs, &[&options[..], &["--dry-run"]].concat()),
+                );
+                assert_eq!(plan.code, 0, "{}", plan.stderr);
+                planned.push(String::from_utf8(plan.stdout).unwrap() + &plan.stderr);
+                merge.push(output);
+            }
+            let merge: Vec<&str> = merge.iter().map(String::as_str).collect();
+            let ran = mamba_seq(place.folder.path(), &merge);
+            assert_eq!((ran.code, ran.stderr.as_str()), (0, ""), "{options:?}");
+            let merged = rows(&place.at("merged.parquet"));
+            assert_eq!(merged.len(), whole.len(), "{options:?} {counts:?}");
+            assert!(merged == whole, "{options:?}");
+            // The long recording is most of all: whoever took it whole would have most rows.
+            let most = counts.iter().copied().max().unwrap();
+            if options[1] != "record" {
+                assert!(most * 2 < whole.len() * 3 / 2, "{options:?} {counts:?}");
+            }
+            // As a dry run counts them.
+            for (count, plan) in counts.iter().zip(&planned) {
+                let rows = plan.lines().find_map(|line| line.strip_prefix("rows ")).unwrap();
+                assert_eq!(rows.trim().parse(), Ok(*count), "{options:?}: {plan}");
+            }
+        }
+    }
+}

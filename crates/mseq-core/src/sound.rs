@@ -104,6 +104,11 @@ impl SoundWindows {
         Windows::tiled(length, stride).unwrap_or(Windows::record())
     }
 
+    /// Whether a recording has more than one.
+    pub fn is_tiled(&self) -> bool {
+        self.length != Extent::Record
+    }
+
     /// Most windows that can be open at one sample, at any rate.
     pub fn max_open(&self) -> u64 {
         match (self.length, self.stride) {

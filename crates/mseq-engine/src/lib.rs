@@ -35,7 +35,7 @@ pub use enhance::{Enhancer, open_enhancer};
 pub use error::{Error, Result};
 pub use generate::{Generate, GenerateConfig, GenerateState, Generator, open_generator};
 pub use open::{Opened, Place, choose, choose_all, default_chunk, open};
-pub use packer::{AudioConfig, BatchOutput, ChunkBatch, EngineConfig, Packer};
+pub use packer::{AudioConfig, BatchOutput, ChunkBatch, EngineConfig, Packer, Part};
 pub use position::Position;
 pub use runner::{ModelRunner, Runner, Snapshot, Values};
 

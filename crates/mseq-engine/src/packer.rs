@@ -33,15 +33,24 @@ pub struct EngineConfig {
     pub context: Option<Context>,
     /// Windows are cut from these intervals; `None`: from whole records.
     pub regions: Option<Arc<Regions>>,
-    /// Of these records, by index, only windows that start between two bases. Both are places where
-    /// a piece of `context` begins to give output, so that nothing before the piece is run.
-    pub parts: Option<Arc<BTreeMap<u64, Range<u64>>>>,
+    /// Of these records, by index, only a part.
+    pub parts: Option<Arc<BTreeMap<u64, Part>>>,
     /// A sequence that goes on in the next step is cut at a multiple of this many tokens from its
     /// start, at least 1 and at most `chunk`: a device that cuts time into tiles then has the same
     /// tiles under any `chunk`.
     pub grid: usize,
     /// For a model of audio: how its tokens are made, and windows of recordings. `None`: DNA.
     pub audio: Option<AudioConfig>,
+}
+
+/// What is wanted of a record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Part {
+    /// Only windows whose first token is here. Both ends are places where a piece of `context` begins to
+    /// give output, so that nothing before the piece is run.
+    pub starts: Range<u64>,
+    /// Tokens from this one on are not run: none of these windows has them.
+    pub until: u64,
 }
 
 /// What a model of audio needs beside the rest.
@@ -135,6 +144,8 @@ struct Open {
     windows: WindowTracker,
     /// Tokens before the part that is wanted.
     from: u64,
+    /// Where it has ended.
+    until: u64,
     /// Tokens that went into earlier steps.
     pos: u64,
     /// Rows that closed.
@@ -151,11 +162,11 @@ impl Open {
     fn new(config: &EngineConfig, head: RecordHead) -> Self {
         let regions = config.regions.as_deref();
         let part = config.parts.as_ref().and_then(|parts| parts.get(&head.index)).cloned();
-        let from = part.as_ref().map_or(0, |part| part.start);
+        let (from, until) = part.as_ref().map_or((0, u64::MAX), |part| (part.starts.start, part.until));
         let mut windows = WindowTracker::new(config.windows_of(&head), head.reversed, regions, &head.id);
-        windows.only(part);
+        windows.only(part.map(|part| part.starts));
         windows.of_sound(head.signal);
-        Self { head, windows, from, pos: 0, rows: 0, slot: None, tail: Tail::default(), warmed: 0 }
+        Self { head, windows, from, until, pos: 0, rows: 0, slot: None, tail: Tail::default(), warmed: 0 }
     }
 
     /// Keeps the tail that a later piece may need.
@@ -169,17 +180,26 @@ impl Open {
     /// What is to be said of the record, which ends.
     fn summary(self, config: &EngineConfig, tail: RecordTail) -> RecordSummary {
         let windows = match self.head.signal {
-            Some(_) if config.pool != Pool::None => config.windows_of(&self.head).count(tail.bases),
+            Some(_) if config.pool != Pool::None && !self.is_part() => {
+                config.windows_of(&self.head).count(tail.bases)
+            }
             _ => self.rows,
         };
         let skipped_windows = windows.saturating_sub(self.rows);
         RecordSummary { head: self.head, tail, rows: self.rows, tokens: self.pos, skipped_windows }
     }
 
+    /// Whether not all of it is wanted.
+    fn is_part(&self) -> bool {
+        self.from > 0 || self.until < u64::MAX
+    }
+
     /// Tokens that have to warm up the piece that begins here, and have not yet.
     fn cold(&self, config: &EngineConfig) -> usize {
         match config.context {
-            Some(c) if self.pos > 0 && c.begins(self.pos) => self.tail.len() - self.warmed,
+            Some(c) if self.pos > 0 && self.pos < self.until && c.begins(self.pos) => {
+                self.tail.len() - self.warmed
+            }
             _ => 0,
         }
     }
@@ -349,6 +369,13 @@ impl Packer {
                         continue;
                     }
                     let part = (step.rows - step.part) as u64;
+                    if record.pos + part >= record.until {
+                        step.close(&self.config, record, None);
+                        self.waiting -= tokens.len();
+                        self.trail.tokens(&tokens);
+                        record.pos += tokens.len() as u64;
+                        continue;
+                    }
                     let room = self.config.chunk - step.part;
                     let aligned = match self.config.aligned(record.pos, room) {
                         0 if step.rows == 0 => room,
@@ -362,6 +389,8 @@ impl Packer {
                         }
                         _ => usize::MAX,
                     });
+                    let left = usize::try_from(record.until - record.pos - part).unwrap_or(usize::MAX);
+                    let space = space.min(left);
                     if space == 0 {
                         self.queue.push_front(Piece::Tokens(tokens));
                         break;
@@ -486,12 +515,15 @@ impl Step {
         let (row, stop) = (self.part, self.rows);
         self.part = stop;
         let len = (stop - row) as u64;
+        if len > 0 {
+            self.add_lanes(config, record, row, ends.is_some());
+        }
+        if ends.is_some() {
+            // Its last tokens may have been passed over, but the next record's share no cell with it.
+            self.run = (stop, self.cells.len());
+        }
         if len == 0 {
             return;
-        }
-        self.add_lanes(config, record, row, ends.is_some());
-        if ends.is_some() {
-            self.run = (stop, self.cells.len());
         }
         let mut closed = Vec::new();
         let stretch = Stretch { pos: record.pos, len, row, ends };

@@ -42,7 +42,7 @@ pub(crate) struct WindowTracker {
     reversed: Option<u64>,
     /// `None`: the whole record.
     regions: Option<Cursor>,
-    /// Only windows that start here.
+    /// Only windows whose first token is here.
     starts: Range<u64>,
     /// Of a recording, whose windows are in samples of its file.
     signal: Option<Signal>,
@@ -216,7 +216,7 @@ impl WindowTracker {
                 None => signal.token_from(span.end),
             };
             let (here, there) = (begin.max(pos), end.min(stop));
-            if here >= there {
+            if here >= there || !self.starts.contains(&begin) {
                 continue;
             }
             let closes = end <= stop;
@@ -239,7 +239,7 @@ impl WindowTracker {
         let reversed = self.reversed;
         let stop = stretch.pos + stretch.len;
         if let Some(signal) = self.signal {
-            for pos in stretch.pos..stop {
+            for pos in stretch.pos.max(self.starts.start)..stop.min(self.starts.end) {
                 let start = signal.sample_of(pos);
                 let end = match stretch.ends {
                     Some(samples) if pos + 1 == stop => samples,

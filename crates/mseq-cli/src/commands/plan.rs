@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use mseq_core::{Item, Pool, Windows};
+use mseq_core::{Item, Pool, Signal, Windows};
 use mseq_engine::{BatchOutput, ChunkBatch, EngineConfig, Place, open};
 use mseq_model::Checkpoint;
 use mseq_pipeline::Output;
@@ -95,18 +95,25 @@ fn audio_sizes(
 ) -> Sizes {
     let mut sizes = Sizes::default();
     for ((&samples, &rate), record) in counts.lengths.iter().zip(&counts.rates).zip(0..) {
-        if selection.of(record, samples).is_none() {
-            continue;
-        }
+        let Some((starts, _)) = selection.of(record, samples) else { continue };
         let of_model = u128::from(samples) * u128::from(audio.options.model_rate.get());
         let of_model = u64::try_from(of_model.div_ceil(u128::from(rate.get()))).unwrap_or(u64::MAX);
         let tokens = audio.config.front.map_or(of_model, |front| front.frames(of_model));
+        let windows = audio.config.windows.at(rate);
+        // Of a part of a recording those windows whose first token is in it.
+        let signal = Signal { rate, model_rate: audio.options.model_rate, hop: audio.options.hop };
+        let begin = |token: u64| match (token.checked_sub(1), windows.stride()) {
+            (Some(before), Some(stride)) => signal.sample_of(before) / stride + 1,
+            _ => 0,
+        };
+        let rows = match starts.end {
+            u64::MAX => windows.count(samples).saturating_sub(begin(starts.start)),
+            end => begin(end).saturating_sub(begin(starts.start)),
+        };
+        let tokens = starts.end.min(tokens).saturating_sub(starts.start);
         sizes.records += 1;
         sizes.tokens += tokens;
-        sizes.rows += match plan.pool {
-            Pool::None => tokens,
-            _ => audio.config.windows.at(rate).count(samples).min(tokens),
-        };
+        sizes.rows += if plan.pool == Pool::None { tokens } else { rows.min(tokens) };
         sizes.longest = sizes.longest.max(samples);
     }
     sizes

@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BinaryHeap};
 use std::ops::Range;
 use std::sync::Arc;
 
-use mseq_core::{Item, Pool, RecordHead, Windows};
-use mseq_engine::{Context, EngineConfig};
-use mseq_source::{DnaTokenizer, Keep, RecordFilter, Strands};
+use mseq_core::{Item, Pool, RecordHead, Signal, SoundWindows, Windows};
+use mseq_engine::{Context, EngineConfig, Part};
+use mseq_source::{AudioOptions, DnaTokenizer, Keep, RecordFilter, Strands};
 use sha2::{Digest, Sha256};
 
 use crate::args::{JobArgs, JobPlan, OnBadRecord, Reading, Shard};
@@ -41,7 +41,7 @@ struct Share {
     /// One bit a record.
     records: Vec<u64>,
     /// Of those that are shared out in pieces: where the windows start that it takes, and the last
-    /// base that they need.
+    /// base that they need. Of recordings both in tokens.
     parts: BTreeMap<u64, (Range<u64>, u64)>,
 }
 
@@ -76,13 +76,16 @@ impl Selection {
             return Ok(Self::default());
         }
         // With intervals the pass also says how much of each record is read.
-        let mut heard = None;
+        let (mut heard, mut signals) = (None, Vec::new());
         let (lengths, bad) = if skip || plan.reading.bed.is_some() {
             good_records(plan, tokenizer, quiet, skip)?
         } else {
             let counts = plan.inputs.count()?;
             // Progress counts samples of the model.
             heard = plan.audio.map(|audio| counts.at_rate(audio.options.model_rate));
+            if let Some(AudioOptions { model_rate, hop, .. }) = plan.audio.map(|audio| audio.options) {
+                signals = counts.rates.iter().map(|&rate| Signal { rate, model_rate, hop }).collect();
+            }
             (counts.lengths.into_iter().map(Some).collect(), 0)
         };
         let shard = args.shard.unwrap_or(Shard { index: 1, of: 1 });
@@ -90,10 +93,15 @@ impl Selection {
             Pool::None => Windows::tiled(1, 1),
             _ => Some(config.windows(plan.inputs.first_format()?)),
         };
-        let cut = config.context.zip(windows.filter(|windows| windows.length().is_some()));
-        let wanted = match cut.filter(|_| plan.reading.is_plain() && plan.audio.is_none()) {
-            Some((context, windows)) => stretch(&lengths, shard, context, windows),
-            None => share(&lengths, shard),
+        let wanted = match (config.context.filter(|_| plan.reading.is_plain()), &config.audio) {
+            (Some(context), Some(audio)) if audio.windows.is_tiled() || config.pool == Pool::None => {
+                let windows = (config.pool != Pool::None).then_some(audio.windows);
+                stretch_of_sound(&lengths, &signals, shard, context, windows)
+            }
+            (Some(context), None) if windows.is_some_and(|windows| windows.length().is_some()) => {
+                stretch(&lengths, shard, context, windows.unwrap_or(Windows::record()))
+            }
+            _ => share(&lengths, shard),
         };
         let mut digest = Sha256::new();
         let total = heard.unwrap_or_else(|| lengths.iter().flatten().sum());
@@ -133,10 +141,12 @@ impl Selection {
     }
 
     /// Where the windows start that are wanted of records which are shared out.
-    pub(super) fn parts(&self) -> Option<Arc<BTreeMap<u64, Range<u64>>>> {
+    pub(super) fn parts(&self) -> Option<Arc<BTreeMap<u64, Part>>> {
         let parts = &self.wanted.as_ref()?.parts;
-        let starts = parts.iter().map(|(record, (starts, _))| (*record, starts.clone()));
-        (!parts.is_empty()).then(|| Arc::new(starts.collect()))
+        let all = parts
+            .iter()
+            .map(|(record, (starts, until))| (*record, Part { starts: starts.clone(), until: *until }));
+        (!parts.is_empty()).then(|| Arc::new(all.collect()))
     }
 }
 
@@ -212,7 +222,10 @@ fn share(lengths: &[Option<u64>], shard: Shard) -> Share {
 /// bases of each.
 fn spread(lengths: &[Option<u64>], wanted: &Share, devices: usize) -> (Vec<Arc<Share>>, Vec<u64>) {
     let bases = |(len, record): (&Option<u64>, u64)| match wanted.parts.get(&record) {
-        Some((starts, end)) => Some(end - starts.start.min(*end)),
+        Some((starts, end)) => {
+            let end = (*end).min(len.unwrap_or(*end));
+            Some(end - starts.start.min(end))
+        }
         None => len.filter(|_| wanted.has(record)),
     };
     let lengths: Vec<Option<u64>> = lengths.iter().zip(0u64..).map(bases).collect();
@@ -229,20 +242,27 @@ fn spread(lengths: &[Option<u64>], wanted: &Share, devices: usize) -> (Vec<Arc<S
     .unzip()
 }
 
-/// The stretch of one shard, when a record may be cut: all records are laid end to end and cut in
-/// equal lengths, each cut moved back to where a piece of the context begins to give output.
-///
-/// A window belongs to the stretch that it starts in, with all its bases.
-fn stretch(lengths: &[Option<u64>], shard: Shard, context: Context, windows: Windows) -> Share {
+/// What one shard takes of a record that may be cut.
+#[derive(Debug, Clone, Copy)]
+struct Cut {
+    record: u64,
+    len: u64,
+    /// Its pieces from here ...
+    start: u64,
+    /// ... to here, `u64::MAX` where that is the record's end.
+    end: u64,
+}
+
+/// The records of one shard, when they may be cut: all are laid end to end and cut in equal lengths, each cut
+/// moved back to where a piece of the context begins to give output.
+fn cuts(lengths: &[Option<u64>], shard: Shard, context: Context) -> impl Iterator<Item = Cut> {
     let total: u64 = lengths.iter().flatten().sum();
     // In 128 bits: a length times a number of shards.
-    let cut = |i: u32| (u128::from(total) * u128::from(i) / u128::from(shard.of)) as u64;
+    let cut = move |i: u32| (u128::from(total) * u128::from(i) / u128::from(shard.of)) as u64;
     let (from, to) = (cut(shard.index - 1), cut(shard.index));
-    let (length, stride) = (windows.length().unwrap_or(u64::MAX), windows.stride().unwrap_or(u64::MAX));
-    let mut mine = Share::default();
     let mut before = 0;
-    for (len, record) in lengths.iter().zip(0u64..) {
-        let Some(len) = *len else { continue };
+    lengths.iter().zip(0u64..).filter_map(move |(len, record)| {
+        let len = (*len)?;
         let here = |cut: u64| context.begin_before(cut.saturating_sub(before));
         let start = if from <= before { 0 } else { here(from) };
         let end = if to >= before + len { u64::MAX } else { here(to.max(before)) };
@@ -250,9 +270,17 @@ fn stretch(lengths: &[Option<u64>], shard: Shard, context: Context, windows: Win
         let none = len == 0 && !(from <= before && (before < to || shard.index == shard.of));
         let outside = from > before && from >= before + len;
         before += len;
-        if none || outside || start >= end {
-            continue;
-        }
+        (!none && !outside && start < end).then_some(Cut { record, len, start, end })
+    })
+}
+
+/// The stretch of one shard.
+///
+/// A window belongs to the stretch that it starts in, with all its bases.
+fn stretch(lengths: &[Option<u64>], shard: Shard, context: Context, windows: Windows) -> Share {
+    let (length, stride) = (windows.length().unwrap_or(u64::MAX), windows.stride().unwrap_or(u64::MAX));
+    let mut mine = Share::default();
+    for Cut { record, len, start, end } in cuts(lengths, shard, context) {
         if (start, end) == (0, u64::MAX) {
             mine.add(record);
             continue;
@@ -263,6 +291,41 @@ fn stretch(lengths: &[Option<u64>], shard: Shard, context: Context, windows: Win
             let last = last.saturating_mul(stride).saturating_add(length).min(len);
             mine.parts.insert(record, (start..end, last));
         }
+    }
+    mine
+}
+
+/// The same of recordings, of which `lengths` are the samples; without `windows` each token has a row. They are
+/// read to their end, since a resampler and a frame hear what is behind them.
+fn stretch_of_sound(
+    lengths: &[Option<u64>],
+    signals: &[Signal],
+    shard: Shard,
+    context: Context,
+    windows: Option<SoundWindows>,
+) -> Share {
+    let tokens: Vec<Option<u64>> =
+        lengths.iter().zip(signals).map(|(len, signal)| len.map(|len| signal.token_from(len))).collect();
+    let mut mine = Share::default();
+    for Cut { record, start, end, .. } in cuts(&tokens, shard, context) {
+        let at = record as usize;
+        let (Some(signal), Some(Some(samples))) = (signals.get(at), lengths.get(at)) else { continue };
+        if (start, end) == (0, u64::MAX) {
+            mine.add(record);
+            continue;
+        }
+        let until = match windows.map(|windows| windows.at(signal.rate)) {
+            _ if end == u64::MAX => u64::MAX,
+            None => end,
+            Some(windows) => {
+                let (length, stride) = (windows.length().unwrap_or(1), windows.stride().unwrap_or(1));
+                // The last window whose first token is before the end.
+                let last = signal.sample_of(end - 1) / stride * stride;
+                let over = last.saturating_add(length);
+                if over >= *samples { u64::MAX } else { signal.token_from(over).max(end) }
+            }
+        };
+        mine.parts.insert(record, (start..end, until));
     }
     mine
 }
