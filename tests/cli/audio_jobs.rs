@@ -134,10 +134,11 @@ fn shards_part_a_recording_between_pieces_of_context() {
             if options[1] != "record" {
                 assert!(most * 2 < whole.len() * 3 / 2, "{options:?} {counts:?}");
             }
-            // As a dry run counts them.
+            // As a dry run counts them, which knows nothing of a last window that no token begins in.
             for (count, plan) in counts.iter().zip(&planned) {
                 let rows = plan.lines().find_map(|line| line.strip_prefix("rows ")).unwrap();
-                assert_eq!(rows.trim().parse(), Ok(*count), "{options:?}: {plan}");
+                let planned: usize = rows.trim().replace(',', "").parse().unwrap();
+                assert!((*count..=count + 1).contains(&planned), "{count}, {options:?}: {plan}");
             }
         }
     }

@@ -158,6 +158,20 @@ fn two_jobs_never_write_one_file() {
     assert_eq!(ran.code, 2, "{}", ran.stderr);
     assert!(ran.stderr.contains("jobs 1 and 2 both write one.parquet"), "{}", ran.stderr);
     let text = "command = \"score\"\n[[job]]\ninput = \"a/x.fa\"\n[[job]]\ninput = \"b/x.fa\"\n";
+    let same = |text: &str| {
+        std::fs::write(folder.path().join("two.toml"), text).unwrap();
+        mamba_seq(folder.path(), &["run", "two.toml"])
+    };
+    // Other commands than those of rows are jobs too.
+    let ran = same(
+        "command = \"enhance\"\nmodel = \"m\"\n[[job]]\ninput = \"a/x.wav\"\n[[job]]\ninput = \"b/x.wav\"\n",
+    );
+    assert!(ran.code == 2 && ran.stderr.contains("both write x.enhanced.wav"), "{}", ran.stderr);
+    let ran = same(
+        "command = \"generate\"\nprompt_text = \"ACGT\"\ntokens = 50\n[[job]]\noutput = \"1.fa\"\n[[job]]\noutput = \"2.fa\"\nseed = 3\n",
+    );
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    assert!(folder.path().join("1.fa").exists() && folder.path().join("2.fa").exists());
     std::fs::write(folder.path().join("same.toml"), text).unwrap();
     let ran = mamba_seq(folder.path(), &["run", "same.toml"]);
     assert!(ran.code == 2 && ran.stderr.contains("both write x.scores.parquet"), "{}", ran.stderr);

@@ -1,5 +1,5 @@
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use clap::Args;
@@ -84,6 +84,19 @@ impl FromStr for Normalize {
             (_, Some(Ok(std))) if std.is_finite() && std > 0.0 => Ok(Self::Fixed(std)),
             _ => Err(format!("'{s}' is not two-pass, fixed:STD (a number above 0) or none")),
         }
+    }
+}
+
+impl EnhanceArgs {
+    /// The input's stem with `.enhanced.wav`, in the current folder.
+    pub(crate) fn default_output(input: &Path) -> PathBuf {
+        let stem = input.file_stem().unwrap_or(input.as_os_str());
+        PathBuf::from(format!("{}.enhanced.wav", stem.to_string_lossy()))
+    }
+
+    /// The output that is asked for, or that the input stands for.
+    pub(crate) fn named_output(&self) -> PathBuf {
+        self.output.clone().unwrap_or_else(|| Self::default_output(Path::new(&self.input)))
     }
 }
 

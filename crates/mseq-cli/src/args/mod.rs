@@ -126,6 +126,9 @@ impl Command {
             Self::Head(HeadCommand::Fit(args)) => Some(args.output.clone()),
             Self::Head(HeadCommand::Eval(args)) => args.json.clone(),
             Self::Merge(args) => Some(args.output.clone()),
+            Self::Variants(args) => args.named_output(),
+            Self::Enhance(args) => Some(args.named_output()),
+            Self::Generate(args) => Some(args.output.clone()).filter(|path| path.as_os_str() != "-"),
             _ => None,
         }
     }

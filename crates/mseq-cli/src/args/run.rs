@@ -82,7 +82,8 @@ fn takes(job: &[String], group: &[String]) -> bool {
 }
 
 /// Commands that a file may name.
-const COMMANDS: [&str; 6] = ["embed", "score", "classify", "head fit", "head eval", "merge"];
+const COMMANDS: [&str; 9] =
+    ["embed", "score", "classify", "variants", "generate", "enhance", "head fit", "head eval", "merge"];
 
 /// The words of each job, options first; whether they are a list; whether it goes on after a failure.
 fn parse(text: &str) -> Result<(Vec<Vec<String>>, bool, bool), String> {

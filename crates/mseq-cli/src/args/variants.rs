@@ -104,3 +104,17 @@ impl VariantsArgs {
         self.dtype.map_or(DType::F32, DTypeArg::dtype)
     }
 }
+
+impl VariantsArgs {
+    /// The output that is asked for, else the input's stem with `.variants.parquet` in the current folder; `None`
+    /// for standard input.
+    pub(crate) fn named_output(&self) -> Option<PathBuf> {
+        if self.output.is_some() {
+            return self.output.clone();
+        }
+        let name = self.vcf.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let stem = [".vcf.gz", ".vcf.bgz", ".vcf"].iter().find_map(|end| name.strip_suffix(end));
+        let stem = stem.unwrap_or(&name);
+        (!stem.is_empty() && stem != "-").then(|| PathBuf::from(format!("{stem}.variants.parquet")))
+    }
+}

@@ -120,7 +120,7 @@ pub(crate) fn run(
         say::line(&format!(
             "model {} ({} parameters, {} layers), {device}, chunk {} tokens, window {}, pool {}, layer {}",
             checkpoint.name(),
-            say::grouped(checkpoint.shape.parameters() as u64),
+            say::grouped(checkpoint.parameters() as u64),
             checkpoint.shape.n_layer,
             config.chunk,
             plan.window_text(format).0,

@@ -158,10 +158,7 @@ fn open(args: &EnhanceArgs, rate: NonZeroU32) -> Result<(AudioSource, PathBuf), 
     };
     let output = match (&args.output, &input) {
         (Some(path), _) => path.clone(),
-        (None, Some(input)) => {
-            let stem = input.file_stem().unwrap_or(input.as_os_str());
-            PathBuf::from(format!("{}.enhanced.wav", stem.to_string_lossy()))
-        }
+        (None, Some(input)) => EnhanceArgs::default_output(input),
         (None, None) => return Err(Failure::Usage("standard input needs -o PATH".into())),
     };
     let model = [Path::new(&args.model)];

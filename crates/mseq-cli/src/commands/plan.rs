@@ -231,7 +231,7 @@ pub(super) fn dry_run(
          scratch  {scratch}\n\
          time     about {} ({} tokens/s{} measured now)\n",
         checkpoint.name(),
-        say::grouped(shape.parameters() as u64),
+        say::grouped(checkpoint.parameters() as u64),
         shape.n_layer,
         shape.d_model,
         config.chunk,

@@ -1,7 +1,6 @@
 //! `mamba-seq variants`: what each alternative allele of a VCF does to a model's view of the reference.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -122,14 +121,8 @@ pub(super) fn run(args: &VariantsArgs, quiet: bool, line: &[OsString]) -> Result
 
 /// What an output is, by its name.
 fn output(args: &VariantsArgs) -> Result<VariantOutput, Failure> {
-    let Some(path) = args.output.clone() else {
-        let name = args.vcf.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        let stem = [".vcf.gz", ".vcf.bgz", ".vcf"].iter().find_map(|end| name.strip_suffix(end));
-        let stem = stem.unwrap_or(&name);
-        if stem.is_empty() || stem == "-" {
-            return Err(Failure::Usage("standard input needs -o PATH".into()));
-        }
-        return Ok(VariantOutput::Parquet(PathBuf::from(format!("{stem}.variants.parquet"))));
+    let Some(path) = args.named_output() else {
+        return Err(Failure::Usage("standard input needs -o PATH".into()));
     };
     let name = path.file_name().map(|name| name.to_string_lossy().to_lowercase()).unwrap_or_default();
     let ends = |endings: &[&str]| endings.iter().any(|end| name.ends_with(end));
@@ -189,7 +182,7 @@ fn dry_run(
          output   {}\n\
          time     about {} ({} tokens/s measured now)\n",
         checkpoint.name(),
-        say::grouped(checkpoint.shape.parameters() as u64),
+        say::grouped(checkpoint.parameters() as u64),
         checkpoint.shape.n_layer,
         checkpoint.shape.d_model,
         say::grouped(*records),

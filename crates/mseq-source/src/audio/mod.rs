@@ -284,6 +284,10 @@ fn known(path: &str, head: &[u8]) -> Result<Kind> {
         None if head.is_empty() => {
             Err(AudioError::NotAudio { path: path.to_owned(), what: "it is empty".into() }.into())
         }
+        None if head.starts_with(b"\x1f\x8b") => {
+            let what = "it is gzip; unpack it first, recordings are not read from gzip".to_owned();
+            Err(AudioError::NotAudio { path: path.to_owned(), what }.into())
+        }
         None if head.starts_with(b">") => {
             Err(AudioError::IsDna { path: path.to_owned(), what: "FASTA" }.into())
         }
