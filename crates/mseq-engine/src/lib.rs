@@ -23,6 +23,7 @@ mod runner;
 mod scoring;
 #[cfg(test)]
 mod sound_tests;
+mod step;
 mod threaded;
 mod variant_state;
 mod variants;

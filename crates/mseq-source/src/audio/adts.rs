@@ -16,7 +16,7 @@ pub(super) struct Adts {
     skip: u64,
     /// Where the frame begins that they belong to.
     frame: Option<u64>,
-    /// A tag of 128 bytes ends the stream.
+    /// A tag ends the stream.
     ended: bool,
 }
 
@@ -40,7 +40,7 @@ impl Follow for Adts {
                 (self.skip, self.frame) = (10 + size + if flags & 0x10 == 0 { 0 } else { 10 }, None);
                 continue;
             }
-            if rest.starts_with(b"TAG") {
+            if rest.starts_with(b"TAG") || rest.starts_with(b"APETAGEX") {
                 self.ended = true;
                 break;
             }
