@@ -372,16 +372,17 @@ pub(crate) fn failed(path: &Path, cause: ArrowError) -> Error {
     }
 }
 
-/// The numbers of lists that together have `len`.
-fn numbers_of(lists: &dyn Array, len: usize) -> Option<Vec<f32>> {
-    let (values, from) = match lists.as_fixed_size_list_opt() {
-        Some(lists) => (lists.values(), lists.value_offset_at(0)),
+/// The numbers of all lists, one after the other. Lists of another width than the layout's show in how many there are.
+fn numbers_of(lists: &dyn Array) -> Option<Vec<f32>> {
+    let (values, range) = match lists.as_fixed_size_list_opt() {
+        Some(lists) => (lists.values(), lists.value_offset_at(0)..lists.value_offset_at(lists.len())),
         None => {
             let lists = lists.as_list_opt::<i32>()?;
-            (lists.values(), usize::try_from(*lists.value_offsets().first()?).ok()?)
+            let offsets = lists.value_offsets();
+            let at = |offset: Option<&i32>| usize::try_from(*offset?).ok();
+            (lists.values(), at(offsets.first())?..at(offsets.last())?)
         }
     };
-    let range = from..from + len;
     match values.as_primitive_opt::<Float32Type>() {
         Some(f32s) => Some(f32s.values().get(range)?.to_vec()),
         None => {
@@ -440,7 +441,7 @@ pub(crate) fn rows_of(batch: &RecordBatch, body: &Body) -> RowBlock {
         });
     }
     if let Some(Some(lists)) = lists {
-        match numbers_of(lists, batch.num_rows() * dim) {
+        match numbers_of(lists) {
             Some(values) => block.values = values,
             None => return RowBlock::new(dim),
         }
