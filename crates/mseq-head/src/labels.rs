@@ -97,3 +97,28 @@ impl Labels {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use flate2::Compression;
+    use flate2::write::GzEncoder;
+
+    use super::*;
+
+    #[test]
+    fn gzip_and_a_byte_order_mark_are_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let text = "\u{feff}record\tlabel\r\n# a note\na\tx\r\nb\ty\n";
+        let mut gzip = GzEncoder::new(Vec::new(), Compression::fast());
+        gzip.write_all(text.as_bytes()).unwrap();
+        for (name, bytes) in [("l.tsv", text.as_bytes().to_vec()), ("l.tsv.gz", gzip.finish().unwrap())] {
+            let path = folder.path().join(name);
+            fs::write(&path, bytes).unwrap();
+            let labels = Labels::open(&path).unwrap();
+            let want = [("a", "x"), ("b", "y")].map(|(a, b)| (a.to_owned(), b.to_owned()));
+            assert_eq!(labels.by_record, want.into(), "{name}");
+        }
+    }
+}
