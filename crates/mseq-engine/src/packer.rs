@@ -197,7 +197,7 @@ impl Open {
     /// Tokens that have to warm up the piece that begins here, and have not yet.
     pub(crate) fn cold(&self, config: &EngineConfig) -> usize {
         match config.context {
-            Some(c) if self.pos > 0 && self.pos < self.until && c.begins(self.pos) => {
+            Some(c) if self.pos > 0 && (self.from..self.until).contains(&self.pos) && c.begins(self.pos) => {
                 self.tail.len() - self.warmed
             }
             _ => 0,
@@ -392,6 +392,12 @@ impl Packer {
                     let left = usize::try_from(record.until - record.pos - part).unwrap_or(usize::MAX);
                     let space = space.min(left);
                     if space == 0 {
+                        self.queue.push_front(Piece::Tokens(tokens));
+                        break;
+                    }
+                    if tokens.len() <= space && self.queue.is_empty() {
+                        // Where tokens were passed over, these do not fill a step, and may be the record's last:
+                        // what follows tells.
                         self.queue.push_front(Piece::Tokens(tokens));
                         break;
                     }

@@ -246,4 +246,68 @@ proptest! {
             }
         }
     }
+
+    #[test]
+    fn parts_of_recordings_give_the_rows_that_begin_in_them(
+        lengths in prop::collection::vec((0..300u64, prop::sample::select(vec![8u32, 16, 44])), 1..6),
+        places in prop::collection::vec((0..90u64, 0..90u64), 6),
+        front in prop::sample::select(vec![(1usize, 1usize), (4, 4), (4, 9), (5, 22)]),
+        block in 1..60usize, chunk in 1..80usize, window in (1..90u64, 1..90u64),
+        pool in prop::sample::select(vec![Pool::Mean, Pool::None]),
+        context in (6..60u64, 0..6u64), stop in 1..9usize,
+    ) {
+        let front = Front { hop: front.0, reach: front.1 };
+        let samples = |n: u64| Extent::Samples(NonZeroU64::new(n).unwrap());
+        let windows = SoundWindows::new(samples(window.0), Some(samples(window.1))).unwrap();
+        let context = Context { tokens: context.0, overlap: context.1 };
+        let all = recordings(&lengths, 16, front);
+        // Any part of each, also in the middle of the input; nothing beyond what its windows have is run.
+        let part = |(r, &(a, b)): (&Recording, &(u64, u64))| {
+            let (start, end) = (context.begin_before(a.min(b)), context.begin_before(a.max(b)));
+            let (start, end) = if start == end { (start, u64::MAX) } else { (start, end) };
+            let last = r.signal.sample_of(end.saturating_sub(1)) / window.1 * window.1;
+            let over = last.saturating_add(window.0);
+            let until = match pool {
+                _ if end == u64::MAX => end,
+                Pool::None => end,
+                _ if over >= r.of_file => u64::MAX,
+                _ => r.signal.token_from(over).max(end),
+            };
+            crate::Part { starts: start..end, until }
+        };
+        let parts: std::collections::BTreeMap<u64, crate::Part> =
+            (0..).zip(all.iter().zip(&places).map(part)).collect();
+        let config = EngineConfig {
+            pool,
+            layer: Layer::Last,
+            fasta_windows: Windows::record(),
+            fastq_windows: Windows::record(),
+            chunk,
+            context: Some(context),
+            regions: None,
+            parts: Some(std::sync::Arc::new(parts.clone())),
+            grid: 1,
+            audio: Some(AudioConfig { front: Some(front), windows }),
+        };
+        // Whole recordings, of which those rows are left whose first token is in the part; without pooling
+        // each is a token of its own, and several may begin at one sample.
+        let (whole, _) = wanted(&config, front, &all);
+        let mut token = (0, 0);
+        let want: Rows = whole.into_iter().filter(|row| {
+            token = if token.0 == row.0 { (row.0, token.1 + 1) } else { (row.0, 1) };
+            let first = match pool {
+                Pool::None => token.1 - 1,
+                _ => all[row.0 as usize].signal.token_from(row.1),
+            };
+            parts[&row.0].starts.contains(&first)
+        }).collect();
+        let (rows, skipped, _) = run(&config, front, items(&all, block), None, None);
+        prop_assert_eq!(&rows, &want);
+        prop_assert!(skipped == 0 || parts.values().any(|part| part.starts.start == 0 && part.until == u64::MAX));
+        let (mut rows, _, saved) = run(&config, front, items(&all, block), None, Some(stop));
+        if let Some(saved) = saved {
+            rows.extend(run(&config, front, items(&all, block + 3), Some(saved), None).0);
+            prop_assert_eq!(&rows, &want);
+        }
+    }
 }
