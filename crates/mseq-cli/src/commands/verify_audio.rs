@@ -45,10 +45,10 @@ const MODELS: [(&str, CleanShape, usize); 2] = [
 
 /// The same of a trained model without convolutions. Its first blocks square their input, which squares the
 /// range of what follows and doubles what is off, where random models do neither.
-pub(super) fn trained_limit(dtype: DType) -> f64 {
+pub(super) fn trained_limit(dtype: DType, n_layer: usize) -> f64 {
     match dtype {
-        DType::Bf16 => 4e-2,
-        narrow => model_limit(narrow),
+        DType::Bf16 => 4e-2f64.max(model_limit(dtype, n_layer)),
+        narrow => model_limit(narrow, n_layer),
     }
 }
 
@@ -116,7 +116,7 @@ impl Sounding {
         let frames = self.frames(&self.samples);
         let limit = match self.denoised {
             Some(_) => clean_limit(backend.dtype()),
-            None => trained_limit(backend.dtype()),
+            None => trained_limit(backend.dtype(), self.checkpoint.shape.n_layer),
         };
         let is_cpu = backend.dtype() == DType::F32 && backend.name().starts_with("cpu");
         let steps = [1, grid, 3, frames];
