@@ -1,4 +1,5 @@
 use std::ffi::OsString;
+use std::num::NonZero;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -21,6 +22,9 @@ use crate::{Failure, say};
 const BLOCK: usize = 64 << 10;
 /// Samples of it: four bytes each, and hundreds a token.
 const SOUND_BLOCK: usize = 16 << 10;
+
+/// Most recordings that are decoded at once for a device; each may hold 4 MiB of samples.
+const MOST_DECODERS: usize = 8;
 /// Bytes that wait between the stages of a CPU job on recordings: decoding is fast enough that more would
 /// only fill, which a recording of a minute does not do and one of an hour does.
 const SOUND_QUEUE: usize = 1 << 20;
@@ -88,7 +92,8 @@ pub(crate) fn run(
     let mut sources = Vec::new();
     for i in 0..places.len() {
         let block = if plan.audio.is_some() { SOUND_BLOCK } else { BLOCK };
-        sources.push(plan.inputs.open(tokenizer.clone(), block, selection.filter(i), &plan.reading)?);
+        let source = plan.inputs.open(tokenizer.clone(), block, selection.filter(i), &plan.reading)?;
+        sources.push(source.with_threads(decoders(&places)));
     }
     if !quiet {
         // Before the first record is read, which in reverse means that it is copied.
@@ -249,6 +254,15 @@ fn several(plan: &JobPlan, args: &JobArgs, devices: usize) -> Result<Option<Path
         Output::Parquet(path) if mseq_sink::RowLog::can_log(path) => Ok(Some(path.clone())),
         _ => Err(refuse("write a file; give -o PATH")),
     }
+}
+
+/// Threads that decode recordings for each of some devices. On the CPU all cores are the model's.
+fn decoders(places: &[Place]) -> usize {
+    if places.iter().all(|place| place.cuda.is_none()) {
+        return 0;
+    }
+    let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
+    (cores / places.len().max(1)).saturating_sub(1).min(MOST_DECODERS)
 }
 
 fn engine_config(plan: &JobPlan, checkpoint: &Checkpoint) -> Result<EngineConfig, Failure> {

@@ -1,6 +1,7 @@
 //! Recordings to samples at the rate of a model, streaming.
 
 mod adts;
+mod ahead;
 mod coded;
 mod flac;
 mod follow;

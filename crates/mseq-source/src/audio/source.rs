@@ -1,3 +1,4 @@
+use std::collections::VecDeque;
 use std::num::NonZeroU32;
 use std::path::Path;
 use std::sync::Arc;
@@ -5,6 +6,7 @@ use std::vec;
 
 use mseq_core::{Item, RecordHead, RecordTail, SequenceFormat, Signal};
 
+use super::ahead::{Ahead, Coming};
 use super::resample::Resampler;
 use super::{AudioOptions, Channel, Loudness, SampleKind, Track, mulaw};
 use crate::error::AudioError;
@@ -85,6 +87,88 @@ fn deviation(mut open: Open) -> Result<(f32, u64)> {
     Ok((if n > 1 { (square / (n - 1) as f64).sqrt() as f32 + 1e-3 } else { 1e-3 }, n))
 }
 
+/// Samples of the model, or tokens of them, and how far that is.
+pub(super) struct Block {
+    /// `None` at the end.
+    item: Option<Item>,
+    /// Samples of the model.
+    samples: u64,
+    reached: Reached,
+}
+
+impl Block {
+    pub(super) fn is_end(&self) -> bool {
+        self.item.is_none()
+    }
+}
+
+/// How far a recording is decoded.
+#[derive(Debug, Clone, Copy, Default)]
+struct Reached {
+    /// Samples of the file, and how many it has where its header tells.
+    done: u64,
+    total: Option<u64>,
+    /// Samples beyond full scale.
+    beyond: u64,
+}
+
+/// A recording that is decoded block by block.
+pub(super) struct Decoding {
+    open: Open,
+    mulaw: bool,
+    buffer: Vec<f32>,
+}
+
+impl Decoding {
+    pub(super) fn open(input: &Input, options: &AudioOptions) -> Result<Self> {
+        Ok(Self { open: Open::new(input, options)?, mulaw: options.mulaw, buffer: Vec::new() })
+    }
+
+    pub(super) fn recording(&self) -> Recording {
+        let Open { track, scale, expected, .. } = &self.open;
+        Recording {
+            rate: track.rate,
+            channels: track.channels,
+            channel: track.channel,
+            kind: track.decoder.kind(),
+            scale: *scale,
+            expected: *expected,
+        }
+    }
+
+    /// Up to `block` samples of the model.
+    pub(super) fn next(&mut self, block: usize) -> Result<Block> {
+        let open = &mut self.open;
+        open.fill(block, &mut self.buffer)?;
+        // Copied, so that what waits in a queue takes no more than it counts.
+        let block = open.ready.drain(..block.min(open.ready.len()));
+        let samples = block.len() as u64;
+        let item = match (samples, self.mulaw) {
+            (0, _) => None,
+            (_, true) => Some(Item::Tokens(block.map(mulaw).collect())),
+            (_, false) => Some(Item::Samples(block.collect())),
+        };
+        let Track { decoder, done, .. } = &open.track;
+        let reached = Reached { done: *done, total: decoder.total(), beyond: open.beyond };
+        Ok(Block { item, samples, reached })
+    }
+}
+
+/// The recording that is read: decoded when it is asked for, or by another thread.
+enum Current {
+    Here(Box<Decoding>),
+    Elsewhere(Coming),
+}
+
+/// A recording whose turn will come.
+struct Next {
+    head: RecordHead,
+    bytes: u64,
+    input: Input,
+    /// Where it is being decoded by then.
+    coming: Option<Coming>,
+}
+
 /// What is known of a recording when it begins.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Recording {
@@ -108,28 +192,49 @@ pub struct AudioSource {
     options: AudioOptions,
     block: usize,
     filter: Option<RecordFilter>,
-    open: Option<Open>,
+    ahead: Option<Ahead>,
+    /// Recordings that are decoded ahead of their turn.
+    queue: VecDeque<Next>,
+    current: Option<(Current, Reached)>,
     last: Option<Recording>,
     /// Bytes of the file that is open, and of those before it.
     bytes: (u64, u64),
     records: u64,
     samples: u64,
-    buffer: Vec<f32>,
 }
 
 impl AudioSource {
     /// A source over `set`, in blocks of `block` samples of the model.
     pub fn open(set: InputSet, options: AudioOptions, block: usize) -> Self {
-        let inputs = set.inputs.into_iter();
-        let block = block.max(1);
-        let (filter, open, last, buffer) = (None, None, None, Vec::new());
-        Self { inputs, options, block, filter, open, last, bytes: (0, 0), records: 0, samples: 0, buffer }
+        Self {
+            inputs: set.inputs.into_iter(),
+            options,
+            block: block.max(1),
+            filter: None,
+            ahead: None,
+            queue: VecDeque::new(),
+            current: None,
+            last: None,
+            bytes: (0, 0),
+            records: 0,
+            samples: 0,
+        }
     }
 
     /// Reads only the records that `filter` keeps.
     #[must_use]
     pub fn with_filter(mut self, filter: RecordFilter) -> Self {
         self.filter = Some(filter);
+        self
+    }
+
+    /// Decodes so many recordings at once, on threads of their own. The stream is the same, and a fault of a
+    /// recording is told in its turn; each thread holds up to 64 blocks.
+    #[must_use]
+    pub fn with_threads(mut self, threads: usize) -> Self {
+        // One alone has no one to be ahead of.
+        let threads = threads.min(self.inputs.len());
+        self.ahead = if threads > 1 { Ahead::start(threads) } else { None };
         self
     }
 
@@ -142,9 +247,9 @@ impl AudioSource {
     /// header does not tell how many these are, it counts when it is read.
     pub fn bytes_done(&self) -> u64 {
         let (here, before) = self.bytes;
-        let share = self.open.as_ref().and_then(|open| {
-            let total = open.track.decoder.total().filter(|&total| total > 0)?;
-            Some((open.track.done as f64 / total as f64).min(1.0))
+        let share = self.current.as_ref().and_then(|(_, Reached { done, total, .. })| {
+            let total = total.filter(|&total| total > 0)?;
+            Some((*done as f64 / total as f64).min(1.0))
         });
         before + (here as f64 * share.unwrap_or(0.0)) as u64
     }
@@ -160,31 +265,59 @@ impl AudioSource {
     /// What [`AudioError`] lists; nothing can be read after it.
     #[expect(clippy::should_implement_trait, reason = "an iterator of Result<Option> reads worse")]
     pub fn next(&mut self) -> Result<Option<Item>> {
-        let Some(open) = &mut self.open else { return self.begin() };
-        open.fill(self.block, &mut self.buffer)?;
-        if open.ready.is_empty() {
-            let (bases, beyond) = (open.track.done, open.beyond);
-            self.open = None;
-            self.bytes.1 += std::mem::take(&mut self.bytes.0);
-            return Ok(Some(Item::End(RecordTail { bases, beyond, ..RecordTail::default() })));
+        let Some((current, reached)) = &mut self.current else { return self.begin() };
+        let block = match current {
+            Current::Here(decoding) => decoding.next(self.block)?,
+            Current::Elsewhere(coming) => coming.block()?,
+        };
+        *reached = block.reached;
+        self.samples += block.samples;
+        if block.item.is_some() {
+            return Ok(block.item);
         }
-        // Copied, so that what waits in a queue takes no more than it counts.
-        let block = open.ready.drain(..self.block.min(open.ready.len()));
-        self.samples += block.len() as u64;
-        Ok(Some(match self.options.mulaw {
-            true => Item::Tokens(block.map(mulaw).collect()),
-            false => Item::Samples(block.collect()),
-        }))
+        let Reached { done: bases, beyond, .. } = block.reached;
+        self.current = None;
+        self.bytes.1 += std::mem::take(&mut self.bytes.0);
+        Ok(Some(Item::End(RecordTail { bases, beyond, ..RecordTail::default() })))
     }
 
     fn begin(&mut self) -> Result<Option<Item>> {
+        let wanted = self.ahead.as_ref().map_or(1, Ahead::threads);
+        while self.queue.len() < wanted
+            && let Some(next) = self.choose()
+        {
+            self.queue.push_back(next);
+        }
+        let Some(Next { mut head, bytes, input, coming }) = self.queue.pop_front() else { return Ok(None) };
+        self.bytes.0 = bytes;
+        let (current, recording) = match coming {
+            Some(coming) => {
+                let recording = coming.recording()?;
+                (Current::Elsewhere(coming), recording)
+            }
+            None => {
+                let decoding = Decoding::open(&input, &self.options)?;
+                let recording = decoding.recording();
+                (Current::Here(Box::new(decoding)), recording)
+            }
+        };
+        self.current = Some((current, Reached::default()));
+        self.last = Some(recording);
+        if let Some(signal) = &mut head.signal {
+            signal.rate = recording.rate;
+        }
+        Ok(Some(Item::Begin(head)))
+    }
+
+    /// The next recording that is wanted, which threads begin to decode.
+    fn choose(&mut self) -> Option<Next> {
         for input in self.inputs.by_ref() {
             let id: Arc<str> = match input.path() {
                 Some(path) => stem(path).into(),
                 None => "stdin".into(),
             };
             let (model_rate, hop) = (self.options.model_rate, self.options.hop);
-            let mut head = RecordHead {
+            let head = RecordHead {
                 source: Arc::clone(input.name()),
                 id,
                 index: self.records,
@@ -198,20 +331,11 @@ impl AudioSource {
                 self.bytes.1 += bytes;
                 continue;
             }
-            self.bytes.0 = bytes;
-            let open = self.open.insert(Open::new(&input, &self.options)?);
-            self.last = Some(Recording {
-                rate: open.track.rate,
-                channels: open.track.channels,
-                channel: open.track.channel,
-                kind: open.track.decoder.kind(),
-                scale: open.scale,
-                expected: open.expected,
-            });
-            head.signal = Some(Signal { rate: open.track.rate, model_rate, hop });
-            return Ok(Some(Item::Begin(head)));
+            let coming =
+                self.ahead.as_ref().map(|ahead| ahead.decode(input.clone(), self.options, self.block));
+            return Some(Next { head, bytes, input, coming });
         }
-        Ok(None)
+        None
     }
 }
 
