@@ -289,6 +289,11 @@ impl Decoder for Coded {
         self.wanted
     }
 
+    fn counted(&self) -> Option<u64> {
+        // An MP3's count leaves out what decoders add, an MP4's may be of another time base.
+        self.wanted.filter(|_| self.timed)
+    }
+
     fn next(&mut self, out: &mut Vec<f32>) -> Result<bool> {
         if !self.first.is_empty() {
             out.append(&mut self.first);

@@ -3,6 +3,7 @@
 mod adts;
 mod ahead;
 mod coded;
+mod count;
 mod flac;
 mod follow;
 mod mp3;
@@ -26,7 +27,8 @@ use symphonia::core::io::{MediaSource, ReadOnlySource};
 use crate::error::AudioError;
 use crate::{Input, Result};
 
-pub use source::{AudioSource, Recording, count_audio};
+pub use count::count_audio;
+pub use source::{AudioSource, Recording};
 
 /// Rates that are read.
 const RATES: (u32, u32) = (1, 1_000_000);
@@ -160,6 +162,8 @@ trait Decoder: Send {
     fn kind(&self) -> SampleKind;
     /// Samples a channel, where the header tells.
     fn total(&self) -> Option<u64>;
+    /// The same, where fewer are an error: then nobody has to count them.
+    fn counted(&self) -> Option<u64>;
     /// Appends the next samples; `false` at the end.
     fn next(&mut self, out: &mut Vec<f32>) -> Result<bool>;
 }

@@ -10,7 +10,7 @@ use super::ahead::{Ahead, Coming};
 use super::resample::Resampler;
 use super::{AudioOptions, Channel, Loudness, SampleKind, Track, mulaw};
 use crate::error::AudioError;
-use crate::{Counts, Input, InputSet, Keep, RecordFilter, Result};
+use crate::{Input, InputSet, Keep, RecordFilter, Result};
 
 /// A recording on its way.
 struct Open {
@@ -342,21 +342,4 @@ impl AudioSource {
 /// A file's name without its last ending.
 fn stem(path: &Path) -> String {
     path.file_stem().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
-}
-
-/// Counts the samples of all recordings, at their own rates, by decoding them.
-///
-/// # Errors
-/// As reading does.
-pub fn count_audio(set: &InputSet, channel: Option<Channel>) -> Result<Counts> {
-    let (mut counts, mut buffer) = (Counts::default(), Vec::new());
-    for input in &set.inputs {
-        let mut track = Track::open(input, channel)?;
-        while track.next(&mut buffer)? {}
-        counts.records += 1;
-        counts.bases += track.done;
-        counts.lengths.push(track.done);
-        counts.rates.push(track.rate);
-    }
-    Ok(counts)
 }

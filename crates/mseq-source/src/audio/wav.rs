@@ -210,6 +210,10 @@ impl<R: Read + Send> Decoder for Wav<R> {
         self.left.map(|left| self.done + left)
     }
 
+    fn counted(&self) -> Option<u64> {
+        self.total()
+    }
+
     fn next(&mut self, out: &mut Vec<f32>) -> Result<bool> {
         let frame = self.coding.bytes() * self.layout.channels;
         let want = usize::try_from(self.left.unwrap_or(u64::MAX)).unwrap_or(usize::MAX);
