@@ -280,15 +280,22 @@ impl Load {
         Self { one, lanes: lanes.clamp(1, self.lanes), signal: self.signal }
     }
 
-    /// Blocks, as the sources give them, and how much they hold.
-    fn items(&self) -> (Vec<Item>, usize) {
+    /// Blocks, as the sources give them: one at a time, since all of a recording's are larger than caches and
+    /// heaps are made for.
+    fn items(&self) -> Box<dyn Iterator<Item = Item> + '_> {
         match &self.one {
-            Sequence::Tokens(ids) => {
-                (ids.chunks(BLOCK).map(|ids| Item::Tokens(ids.to_vec())).collect(), ids.len())
-            }
+            Sequence::Tokens(ids) => Box::new(ids.chunks(BLOCK).map(|ids| Item::Tokens(ids.to_vec()))),
             Sequence::Samples(samples, _) => {
-                (samples.chunks(BLOCK).map(|part| Item::Samples(part.to_vec())).collect(), samples.len())
+                Box::new(samples.chunks(BLOCK).map(|part| Item::Samples(part.to_vec())))
             }
+        }
+    }
+
+    /// Tokens or samples of a sequence.
+    fn len(&self) -> usize {
+        match &self.one {
+            Sequence::Tokens(ids) => ids.len(),
+            Sequence::Samples(samples, _) => samples.len(),
         }
     }
 
@@ -315,9 +322,8 @@ impl Load {
                 reversed: None,
                 signal: self.signal,
             };
-            let (items, len) = self.items();
-            let tail = RecordTail { bases: len as u64, ..RecordTail::default() };
-            for item in [Item::Begin(head)].into_iter().chain(items).chain([Item::End(tail)]) {
+            let tail = RecordTail { bases: self.len() as u64, ..RecordTail::default() };
+            for item in [Item::Begin(head)].into_iter().chain(self.items()).chain([Item::End(tail)]) {
                 engine.push(item)?;
                 while let Some(step) = engine.step()? {
                     take(step)?;
