@@ -68,8 +68,11 @@ impl Trail {
     pub(crate) fn tokens(&mut self, tokens: &Cells) {
         self.pos += tokens.len() as u64;
         let (own, shared) = tokens.own_and_shared();
-        self.block.clear();
-        self.block.extend(own.iter().flat_map(|cell| cell.to_le_bytes()));
+        // Of recordings these are hundreds a token: in place, which is a copy of memory.
+        self.block.resize(4 * own.len(), 0);
+        for (bytes, cell) in self.block.chunks_exact_mut(4).zip(own) {
+            bytes.copy_from_slice(&cell.to_le_bytes());
+        }
         self.digest.update(&self.block);
         self.shared.clear();
         self.shared.extend_from_slice(shared);

@@ -244,6 +244,7 @@ mod tests {
             (32_000, 16_000),
             (11_025, 16_000),
             (96_000, 16_000),
+            (22_255, 16_000),
         ];
         let (ripple, error) = passband(&usual);
         assert!(ripple <= 1e-3 && error < 1e-5, "{ripple} {error}");
