@@ -60,7 +60,8 @@ mod vcf;
 mod walk;
 
 pub use audio::{
-    AudioOptions, AudioSource, Channel, Loudness, Recording, SampleKind, count_audio, mulaw, mulaw_level,
+    AudioOptions, AudioSource, Channel, CountBy, Loudness, Recording, SampleKind, count_audio, mulaw,
+    mulaw_level,
 };
 pub use bed::{Interval, RegionSet, read_bed};
 pub use count::{Counts, count};

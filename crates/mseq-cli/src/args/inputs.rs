@@ -5,8 +5,8 @@ use mseq_core::{Item, RecordHead, SequenceFormat};
 use mseq_pipeline::Input;
 use mseq_sink::{Body, RowLayout};
 use mseq_source::{
-    AudioOptions, AudioSource, Counts, DnaTokenizer, InputSet, RecordFilter, SequenceSource, TABLE_FORMAT,
-    TableOptions, TableSource, count_audio, table_format,
+    AudioOptions, AudioSource, CountBy, Counts, DnaTokenizer, InputSet, RecordFilter, SequenceSource,
+    TABLE_FORMAT, TableOptions, TableSource, count_audio, table_format,
 };
 
 use super::Reading;
@@ -211,10 +211,10 @@ impl InputPlan {
     ///
     /// # Errors
     /// What reading finds.
-    pub(crate) fn count(&self) -> Result<Counts, Failure> {
+    pub(crate) fn count(&self, by: CountBy) -> Result<Counts, Failure> {
         match self {
             Self::Sequences(set) => Ok(mseq_source::count(set)?),
-            Self::Audio(set, options) => Ok(count_audio(set, options.channel)?),
+            Self::Audio(set, options) => Ok(count_audio(set, options.channel, by)?),
             Self::Table { .. } => match self.table(DnaTokenizer::caduceus(), 1 << 16, false)? {
                 Some(table) => Ok(table.count()?),
                 None => Ok(Counts::default()),

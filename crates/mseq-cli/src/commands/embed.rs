@@ -93,7 +93,7 @@ pub(crate) fn run(
     for i in 0..places.len() {
         let block = if plan.audio.is_some() { SOUND_BLOCK } else { BLOCK };
         let source = plan.inputs.open(tokenizer.clone(), block, selection.filter(i), &plan.reading)?;
-        sources.push(source.with_threads(decoders(&places)));
+        sources.push(source.with_threads(decoders(&places, plan.threads)));
     }
     if !quiet {
         // Before the first record is read, which in reverse means that it is copied.
@@ -256,13 +256,15 @@ fn several(plan: &JobPlan, args: &JobArgs, devices: usize) -> Result<Option<Path
     }
 }
 
-/// Threads that decode recordings for each of some devices. On the CPU all cores are the model's.
-fn decoders(places: &[Place]) -> usize {
+/// Threads that decode recordings for each of some devices, of `threads` in all (0: a core each). On the CPU
+/// they are the model's.
+fn decoders(places: &[Place], threads: usize) -> usize {
     if places.iter().all(|place| place.cuda.is_none()) {
         return 0;
     }
-    let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
-    (cores / places.len().max(1)).saturating_sub(1).min(MOST_DECODERS)
+    let cores = || std::thread::available_parallelism().map_or(1, NonZero::get);
+    let threads = if threads > 0 { threads } else { cores() };
+    (threads / places.len().max(1)).saturating_sub(1).min(MOST_DECODERS)
 }
 
 fn engine_config(plan: &JobPlan, checkpoint: &Checkpoint) -> Result<EngineConfig, Failure> {

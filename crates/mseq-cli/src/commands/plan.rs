@@ -6,7 +6,7 @@ use mseq_core::{Item, Pool, Signal, Windows};
 use mseq_engine::{BatchOutput, ChunkBatch, EngineConfig, Place, open};
 use mseq_model::Checkpoint;
 use mseq_pipeline::Output;
-use mseq_source::{DnaTokenizer, Strands};
+use mseq_source::{CountBy, DnaTokenizer, Strands};
 
 use super::budget::Budget;
 use super::select::Selection;
@@ -41,13 +41,14 @@ fn sizes(plan: &JobPlan, selection: &Selection, tokenizer: &DnaTokenizer) -> Res
     let mut sizes = Sizes::default();
     let Some(bed) = &plan.reading.bed else {
         if let Some(audio) = &plan.audio {
-            return Ok(audio_sizes(audio, plan, selection, &plan.inputs.count()?));
+            return Ok(audio_sizes(audio, plan, selection, &plan.inputs.count(CountBy::Decoding)?));
         }
         let counted;
         let lengths = match &selection.lengths {
             Some(lengths) => lengths,
             None => {
-                counted = plan.inputs.count()?.lengths.into_iter().map(Some).collect::<Vec<_>>();
+                counted =
+                    plan.inputs.count(CountBy::Decoding)?.lengths.into_iter().map(Some).collect::<Vec<_>>();
                 &counted
             }
         };
@@ -153,7 +154,7 @@ pub(super) fn check_size(
     let bases = match &plan.reading.bed {
         Some(bed) => bed.set.intervals().iter().map(|i| i.end - i.start).fold(0, u64::saturating_add),
         None => {
-            let counts = plan.inputs.count()?;
+            let counts = plan.inputs.count(CountBy::Headers)?;
             plan.audio.map_or(counts.bases, |audio| audio_sizes(&audio, plan, selection, &counts).rows)
         }
     };

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use mseq_core::{Item, Pool, RecordHead, Signal, SoundWindows, Windows};
 use mseq_engine::{Context, EngineConfig, Part};
-use mseq_source::{AudioOptions, DnaTokenizer, Keep, RecordFilter, Strands};
+use mseq_source::{AudioOptions, CountBy, DnaTokenizer, Keep, RecordFilter, Strands};
 use sha2::{Digest, Sha256};
 
 use crate::args::{JobArgs, JobPlan, OnBadRecord, Reading, Shard};
@@ -80,7 +80,7 @@ impl Selection {
         let (lengths, bad) = if skip || plan.reading.bed.is_some() {
             good_records(plan, tokenizer, quiet, skip)?
         } else {
-            let counts = plan.inputs.count()?;
+            let counts = plan.inputs.count(CountBy::Headers)?;
             // Progress counts samples of the model.
             heard = plan.audio.map(|audio| counts.at_rate(audio.options.model_rate));
             if let Some(AudioOptions { model_rate, hop, .. }) = plan.audio.map(|audio| audio.options) {

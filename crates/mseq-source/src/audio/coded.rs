@@ -290,8 +290,8 @@ impl Decoder for Coded {
     }
 
     fn counted(&self) -> Option<u64> {
-        // An MP3's count leaves out what decoders add, an MP4's may be of another time base.
-        self.wanted.filter(|_| self.timed)
+        // An MP3's count leaves out what decoders add, an MP4's what is not to be heard.
+        self.wanted.filter(|_| self.timed && self.lead == 0)
     }
 
     fn next(&mut self, out: &mut Vec<f32>) -> Result<bool> {

@@ -27,7 +27,7 @@ use symphonia::core::io::{MediaSource, ReadOnlySource};
 use crate::error::AudioError;
 use crate::{Input, Result};
 
-pub use count::count_audio;
+pub use count::{CountBy, count_audio};
 pub use source::{AudioSource, Recording};
 
 /// Rates that are read.
@@ -162,7 +162,8 @@ trait Decoder: Send {
     fn kind(&self) -> SampleKind;
     /// Samples a channel, where the header tells.
     fn total(&self) -> Option<u64>;
-    /// The same, where fewer are an error: then nobody has to count them.
+    /// The same, where fewer are an error, so that nobody has to count them. A FLAC file that has more than
+    /// it says is read to its end all the same.
     fn counted(&self) -> Option<u64>;
     /// Appends the next samples; `false` at the end.
     fn next(&mut self, out: &mut Vec<f32>) -> Result<bool>;
@@ -215,7 +216,9 @@ impl Track {
                     file.seek(SeekFrom::Start(0)).map_err(io)?;
                     match known(&path, &head)? {
                         Kind::Wav => {
-                            Box::new(wav::Wav::open(&path, io::BufReader::with_capacity(1 << 16, file))?)
+                            let len = file.metadata().map_err(io)?.len();
+                            let file = io::BufReader::with_capacity(1 << 16, file);
+                            Box::new(wav::Wav::open(&path, file, Some(len))?)
                         }
                         kind => seekable_file(&path, kind, file)?,
                     }
@@ -352,7 +355,7 @@ fn piped(path: &str, head: Vec<u8>, rest: impl Read + Send + Sync + 'static) -> 
     let kind = known(path, &head)?;
     let whole = Cursor::new(head).chain(rest);
     Ok(match kind {
-        Kind::Wav => Box::new(wav::Wav::open(path, whole)?),
+        Kind::Wav => Box::new(wav::Wav::open(path, whole, None)?),
         Kind::Mp4 => return Err(AudioError::Pipe { what: "M4A" }.into()),
         Kind::Mp3 => {
             let whole = follow::Followed { inner: whole, follow: mp3::Frames::new() };

@@ -7,8 +7,9 @@ use rubato::{
 
 /// Length of the filter, in samples of the lower rate, at least.
 const TAPS: usize = 640;
-/// Most samples of a block of a transform. Rates that share so little that it would be longer are rare (a
-/// file of 44,099 Hz); they go through a table of sincs, which takes over ten times as long.
+/// Most samples of a block of a transform. Rates whose ratio needs longer ones are rare (44,099 Hz, whose
+/// terms are large, or 100 Hz, a small part of the other); they go through a table of sincs, which takes over
+/// ten times as long.
 const LONGEST: usize = 1 << 15;
 
 /// Samples that the table takes at a time.
@@ -252,6 +253,26 @@ mod tests {
         // rate that is 2 pi * 0.45 / 1024 = 2.8e-3 of a tone.
         let (ripple, error) = passband(&[(44_099, 16_000)]);
         assert!(ripple <= 0.1 && error < 6e-3, "{ripple} {error}");
+    }
+
+    /// The first and the last samples are as those in the middle: among zeros a sound comes out the same.
+    #[test]
+    fn edges_are_as_the_middle() {
+        for (from, to) in [(44_100, 16_000), (48_000, 16_000), (8000, 16_000), (22_050, 16_000)] {
+            let by = gcd(from, to);
+            let (zeros, before) = (1000 * (from / by) as usize, 1000 * (to / by) as usize);
+            for n in [1, 2, 500, 4001] {
+                let x: Vec<f32> = (0..n).map(|i| ((i * 7919 + 3) % 101) as f32 / 50.0 - 1.0).collect();
+                let alone = resample(&x, from, to, &[n]);
+                let mut among = vec![0.0; zeros];
+                among.extend(&x);
+                among.resize(2 * zeros + n, 0.0);
+                let among = resample(&among, from, to, &[1000]);
+                for (i, (a, b)) in alone.iter().zip(&among[before..]).enumerate() {
+                    assert!((a - b).abs() < 2e-6, "{from}, {n} samples, sample {i}: {a} {b}");
+                }
+            }
+        }
     }
 
     /// What would fold back is gone.

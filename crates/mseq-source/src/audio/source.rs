@@ -229,7 +229,7 @@ impl AudioSource {
     }
 
     /// Decodes so many recordings at once, on threads of their own. The stream is the same, and a fault of a
-    /// recording is told in its turn; each thread holds up to 64 blocks.
+    /// recording is told in its turn. Beside its decoder and resampler a thread holds up to 64 blocks.
     #[must_use]
     pub fn with_threads(mut self, threads: usize) -> Self {
         // One alone has no one to be ahead of.

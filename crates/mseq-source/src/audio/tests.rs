@@ -481,4 +481,23 @@ fn recordings_decoded_ahead_are_the_same_stream() {
     let set = InputSet::resolve_audio(&paths, false).unwrap();
     let mut source = AudioSource::open(set, options(16_000, None), 1000).with_threads(3);
     source.next().unwrap();
+    #[cfg(target_os = "linux")]
+    assert!(decoding_threads() > 0);
+    drop(source);
+    #[cfg(target_os = "linux")]
+    for wait in 0.. {
+        if decoding_threads() == 0 {
+            break;
+        }
+        assert!(wait < 1000, "threads that decode are left");
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+}
+
+/// Threads of this process that decode ahead; no other test has any.
+#[cfg(target_os = "linux")]
+fn decoding_threads() -> usize {
+    let tasks = std::fs::read_dir("/proc/self/task").unwrap();
+    let names = tasks.filter_map(|task| std::fs::read_to_string(task.unwrap().path().join("comm")).ok());
+    names.filter(|name| name.trim_end() == "mseq-decode").count()
 }

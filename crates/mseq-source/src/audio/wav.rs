@@ -97,6 +97,8 @@ pub(super) struct Wav<R> {
     done: u64,
     /// Room for a header, then a block.
     block: Vec<u8>,
+    /// Whether a file is long enough for what its header says.
+    is_there: bool,
 }
 
 /// Frames read at a time, at most, and bytes.
@@ -108,7 +110,8 @@ const HEADER: usize = 44;
 const FORMAT_BYTES: u64 = 1 << 16;
 
 impl<R: Read> Wav<R> {
-    pub(super) fn open(path: &str, mut inner: R) -> Result<Self> {
+    /// `len`: bytes of a file, where that is known.
+    pub(super) fn open(path: &str, mut inner: R, len: Option<u64>) -> Result<Self> {
         let header = |what: &str| AudioError::Header { path: path.to_owned(), what: what.to_owned() };
         let io = |e: io::Error| match e.kind() {
             io::ErrorKind::UnexpectedEof => header("the WAV header ends too early").into(),
@@ -152,7 +155,10 @@ impl<R: Read> Wav<R> {
                     let left = bytes.map(|bytes| bytes / frame);
                     let frames = (BLOCK / frame as usize).clamp(1, FRAMES);
                     let block = vec![0; HEADER + frames * frame as usize];
-                    return Ok(Self { path: path.to_owned(), inner, layout, coding, left, done: 0, block });
+                    let needed = left.and_then(|frames| frames.checked_mul(frame));
+                    let is_there = needed.zip(len).is_some_and(|(needed, len)| needed <= len);
+                    let path = path.to_owned();
+                    return Ok(Self { path, inner, layout, coding, left, done: 0, block, is_there });
                 }
                 _ => {
                     let skipped = io::copy(&mut inner.by_ref().take(padded), &mut io::sink()).map_err(io)?;
@@ -211,7 +217,7 @@ impl<R: Read + Send> Decoder for Wav<R> {
     }
 
     fn counted(&self) -> Option<u64> {
-        self.total()
+        self.total().filter(|_| self.is_there)
     }
 
     fn next(&mut self, out: &mut Vec<f32>) -> Result<bool> {
