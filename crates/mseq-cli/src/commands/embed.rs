@@ -89,11 +89,19 @@ pub(crate) fn run(
     let bytes_total = plan.inputs.bytes();
     let selection = Selection::new(args, &plan, &config, &tokenizer, (quiet, places.len()))?;
     config.parts = selection.parts();
+    // On the CPU all threads are the model's.
+    let decoders = match places.iter().any(|place| place.cuda.is_some()) {
+        true => {
+            let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
+            decoders(places.len(), plan.threads, cores)
+        }
+        false => 0,
+    };
     let mut sources = Vec::new();
     for i in 0..places.len() {
         let block = if plan.audio.is_some() { SOUND_BLOCK } else { BLOCK };
         let source = plan.inputs.open(tokenizer.clone(), block, selection.filter(i), &plan.reading)?;
-        sources.push(source.with_threads(decoders(&places, plan.threads)));
+        sources.push(source.with_threads(decoders));
     }
     if !quiet {
         // Before the first record is read, which in reverse means that it is copied.
@@ -256,15 +264,11 @@ fn several(plan: &JobPlan, args: &JobArgs, devices: usize) -> Result<Option<Path
     }
 }
 
-/// Threads that decode recordings for each of some devices, of `threads` in all (0: a core each). On the CPU
-/// they are the model's.
-fn decoders(places: &[Place], threads: usize) -> usize {
-    if places.iter().all(|place| place.cuda.is_none()) {
-        return 0;
-    }
-    let cores = || std::thread::available_parallelism().map_or(1, NonZero::get);
-    let threads = if threads > 0 { threads } else { cores() };
-    (threads / places.len().max(1)).saturating_sub(1).min(MOST_DECODERS)
+/// Threads that decode recordings for each of so many devices, of `threads` in all (0: one a core): one is left
+/// for what packs steps.
+fn decoders(devices: usize, threads: usize, cores: usize) -> usize {
+    let threads = if threads > 0 { threads } else { cores };
+    (threads / devices.max(1)).saturating_sub(1).min(MOST_DECODERS)
 }
 
 fn engine_config(plan: &JobPlan, checkpoint: &Checkpoint) -> Result<EngineConfig, Failure> {
@@ -534,6 +538,15 @@ fn report(summary: &Summary, plan: &JobPlan, selection: &Selection, dim: usize) 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn decoders_share_the_threads_that_are_asked_for() {
+        assert_eq!(decoders(1, 0, 16), MOST_DECODERS);
+        assert_eq!(decoders(4, 0, 16), 3);
+        assert_eq!(decoders(1, 4, 16), 3);
+        // One thread alone reads and packs in turn.
+        assert_eq!((decoders(1, 1, 16), decoders(8, 4, 16), decoders(1, 0, 1)), (0, 0, 0));
+    }
 
     #[test]
     fn commands_are_quoted_and_lose_credentials() {
